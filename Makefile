@@ -1,0 +1,81 @@
+EXTENSION = partshift
+MODULE_big = partshift
+OBJS = \
+	src/agree.o \
+	src/buffer.o \
+	src/capture.o \
+	src/compare.o \
+	src/copy.o \
+	src/default_leaf.o \
+	src/differences.o \
+	src/ending.o \
+	src/funcs.o \
+	src/horizon.o \
+	src/index.o \
+	src/job.o \
+	src/launch.o \
+	src/leaf.o \
+	src/lookup.o \
+	src/mirror.o \
+	src/neighbours.o \
+	src/partshift.o \
+	src/phases.o \
+	src/prepare.o \
+	src/privileges.o \
+	src/reconcile.o \
+	src/rewire.o \
+	src/route.o \
+	src/rowhash.o \
+	src/sequences.o \
+	src/settle.o \
+	src/snapshots.o \
+	src/sql.o \
+	src/swap.o \
+	src/throttle.o \
+	src/triggers.o \
+	src/vacuum.o \
+	src/verify.o \
+	src/wait.o \
+	src/worker.o
+PGFILEDESC = "partshift - convert a table to a partitioned one online"
+
+SQL_PARTS = $(sort $(wildcard sql/[0-9][0-9]_*.sql))
+DATA_built = sql/partshift--1.0.sql
+DOCS = $(wildcard doc/*.md)
+
+# Inputs are under test/; expected output is in expected/, where pg_regress
+# looks before it looks under --inputdir.
+REGRESS =
+REGRESS_OPTS = --inputdir=test
+ISOLATION =
+ISOLATION_OPTS = --inputdir=test --outputdir=.
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+# "make demo" and "make test" install PostgreSQL's packages themselves, so
+# they must be known before there is a PGXS to include.
+ifneq ($(wildcard $(PGXS)),)
+include $(PGXS)
+else
+all install installcheck clean:
+	@echo "$@: PostgreSQL's extension makefiles were not found." >&2
+	@echo "Install postgresql-server-dev-15, or give PG_CONFIG=/path/to/pg_config." >&2
+	@false
+endif
+
+.PHONY: demo test
+demo:
+	@test/demo
+test:
+	@test/run
+
+# Installed PostgreSQL builds do not track header dependencies.
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h)
+
+# The install script is kept in parts, one for each subject, read in order.
+sql/partshift--1.0.sql: $(SQL_PARTS)
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION partshift" to load this file. \quit'; \
+	  cat $(SQL_PARTS); } > $@

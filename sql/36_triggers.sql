@@ -1,0 +1,103 @@
+/*
+ * Checks of triggers.  Those with a condition over whole rows are carried:
+ * OLD.* and NEW.* mean the new table there.
+ */
+
+/*
+ * Assignments are looked for in the text of the function, without its
+ * comments: NEW.column := ..., NEW.column = ... at the start of a statement,
+ * and INTO NEW.column.  Execution is not followed; a column changed through a
+ * record variable is found only when a row would have to move.
+ */
+CREATE FUNCTION partshift.assigned_columns(source text)
+RETURNS TABLE(column_name text)
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH stripped AS (
+		SELECT regexp_replace(regexp_replace(source, '--[^\n\r]*', ' ', 'g'),
+							  '/\*.*?\*/', ' ', 'g') AS text
+	), pattern AS (
+		SELECT '\mnew\s*\.\s*("(?:[^"]|"")+"|[^[:space:]".;:=(),]+)' AS field
+	), found AS (
+		SELECT m[1] AS name
+		FROM stripped, pattern, regexp_matches(text, field || '\s*:=', 'gi') m
+		UNION
+		SELECT m[1]
+		FROM stripped, pattern,
+			 regexp_matches(text, '(?:;|\mbegin\M|\mthen\M|\melse\M|\mloop\M|>>)\s*' || field || '\s*=',
+							'gi') m
+		UNION
+		SELECT m[1]
+		FROM stripped, pattern,
+			 regexp_matches(text, '\minto\s+(?:strict\s+)?(?:[^[:space:],;()]+\s*,\s*)*?' || field,
+							'gi') m
+	)
+	SELECT CASE WHEN name LIKE '"%' THEN replace(btrim(name, '"'), '""', '"')
+				ELSE lower(name) END
+	FROM found
+$$;
+
+COMMENT ON FUNCTION partshift.assigned_columns(text) IS
+'the columns of NEW that a PL/pgSQL function assigns to';
+
+CREATE FUNCTION partshift.changed_key_column(func oid, key_columns name[])
+RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT min(a.column_name)
+	FROM pg_proc p
+		 JOIN pg_language l ON l.oid = p.prolang,
+		 partshift.assigned_columns(p.prosrc) a
+	WHERE p.oid = func AND l.lanname = 'plpgsql'
+	  AND a.column_name = ANY (key_columns::text[])
+$$;
+
+COMMENT ON FUNCTION partshift.changed_key_column(oid, name[]) IS
+'a partition key column that a trigger function assigns to';
+
+CREATE FUNCTION partshift.check_triggers(relid oid, key_columns name[])
+RETURNS SETOF partshift.finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT f.*
+	FROM (SELECT t.tgname, t.tgfoid, t.tgconstrrelid,
+				 t.tgtype & 1 <> 0 AS for_row,
+				 t.tgtype & 2 <> 0 AND t.tgtype & 20 <> 0 AS before_write,
+				 t.tgoldtable IS NOT NULL OR t.tgnewtable IS NOT NULL AS with_tables
+		  FROM pg_trigger t
+		  WHERE t.tgrelid = relid AND NOT t.tgisinternal) t,
+		 LATERAL (
+			SELECT r.*
+			FROM partshift.refused('trigger', t.tgname, '0A000',
+					format('trigger "%s" is a row trigger with transition tables', t.tgname),
+					'A partitioned table cannot have it.', 'Make it a statement trigger.') r
+			WHERE t.for_row AND t.with_tables
+			UNION ALL
+			SELECT r.*
+			FROM partshift.refused('trigger', t.tgname, '0A000',
+					format('constraint trigger "%s" refers to another table', t.tgname),
+					format('It is FROM table %s.', t.tgconstrrelid::regclass), NULL) r
+			WHERE t.tgconstrrelid <> 0
+			UNION ALL
+			SELECT r.*
+			FROM partshift.changed_key_column(t.tgfoid, key_columns) changed,
+				 partshift.refused('trigger', t.tgname, '0A000',
+					format('trigger "%s" assigns to partition key column "%s"', t.tgname, changed),
+					'A BEFORE trigger of a partitioned table cannot move a row to another partition.',
+					'Compute the value elsewhere, or drop the trigger.') r
+			WHERE t.for_row AND t.before_write AND changed IS NOT NULL
+			UNION ALL
+			SELECT w.*
+			FROM partshift.warned('trigger', t.tgname,
+					format('trigger "%s" runs before rows are written', t.tgname),
+					'If it changes a partition key column so that the row belongs to another partition, the statement fails.') w
+			WHERE t.for_row AND t.before_write
+			  AND partshift.changed_key_column(t.tgfoid, key_columns) IS NULL) f
+	ORDER BY t.tgname
+$$;
+
+COMMENT ON FUNCTION partshift.check_triggers(oid, name[]) IS
+'findings about triggers of the table';

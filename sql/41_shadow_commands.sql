@@ -1,0 +1,246 @@
+/*
+ * The shadow, continued: row security, comments, logs, and the list that a
+ * worker runs.
+ */
+
+/*
+ * On the parent only: nobody but the owner may use a leaf directly.
+ */
+CREATE FUNCTION partshift.shadow_security_commands(job partshift.job)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT NULL::oid, format('ALTER TABLE %I.%I %s ROW LEVEL SECURITY',
+		job.schema_name, job.plan ->> 'shadow_name', v.change)
+	FROM pg_class c, LATERAL (VALUES ('ENABLE', c.relrowsecurity),
+							('FORCE', c.relforcerowsecurity)) AS v(change, set)
+	WHERE c.oid = job.relid AND v.set
+$$;
+
+COMMENT ON FUNCTION partshift.shadow_security_commands(partshift.job) IS
+'statements that turn row security on as it is for the source';
+
+CREATE FUNCTION partshift.shadow_comment_commands(job partshift.job)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH object(target, description) AS (
+		SELECT format('TABLE %s', s.name),
+			obj_description(job.relid, 'pg_class')
+		FROM (SELECT format('%I.%I', job.schema_name,
+							job.plan ->> 'shadow_name')) AS s(name)
+		UNION ALL
+		SELECT format('COLUMN %I.%I.%I', job.schema_name,
+					  job.plan ->> 'shadow_name', a.attname),
+			col_description(a.attrelid, a.attnum)
+		FROM pg_attribute a
+		WHERE a.attrelid = job.relid AND a.attnum > 0 AND NOT a.attisdropped
+		UNION ALL
+		SELECT format('CONSTRAINT %I ON %I.%I', o.conname, job.schema_name,
+					  job.plan ->> 'shadow_name'),
+			obj_description(o.oid, 'pg_constraint')
+		FROM pg_constraint o
+		WHERE o.conrelid = job.relid AND o.contype IN ('c', 'n')
+		UNION ALL
+		SELECT format('POLICY %I ON %I.%I', p.polname, job.schema_name,
+					  job.plan ->> 'shadow_name'),
+			obj_description(p.oid, 'pg_policy')
+		FROM pg_policy p
+		WHERE p.polrelid = job.relid
+	)
+	SELECT NULL::oid, format('COMMENT ON %s IS %L', o.target, o.description)
+	FROM object o
+	WHERE o.description IS NOT NULL
+$$;
+
+COMMENT ON FUNCTION partshift.shadow_comment_commands(partshift.job) IS
+'statements that copy the comments of the table, its columns, constraints and policies';
+
+/*
+ * The logs hold identities only to look rows up by, so a domain's checks have
+ * no business there: its base type will do.
+ */
+CREATE FUNCTION partshift.shadow_log_commands(job partshift.job)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH RECURSIVE typ AS (
+		SELECT k.place, a.atttypid AS oid, a.atttypmod AS typmod,
+			a.attcollation AS collation
+		FROM unnest(job.identity_columns) WITH ORDINALITY AS k(name, place)
+			JOIN pg_attribute a ON a.attrelid = job.relid
+				AND a.attname = k.name
+		UNION ALL
+		SELECT typ.place, t.typbasetype, t.typtypmod, typ.collation
+		FROM typ JOIN pg_type t ON t.oid = typ.oid
+		WHERE t.typtype = 'd'
+	), list(columns) AS (
+		SELECT string_agg(format('k%s %s%s NOT NULL', typ.place,
+			format_type(typ.oid, typ.typmod),
+			CASE WHEN typ.collation <> 0
+				AND typ.collation <> t.typcollation
+				THEN format(' COLLATE %I.%I', n.nspname, c.collname)
+				ELSE '' END), ', ' ORDER BY typ.place)
+		FROM typ JOIN pg_type t ON t.oid = typ.oid
+			LEFT JOIN pg_collation c ON c.oid = typ.collation
+			LEFT JOIN pg_namespace n ON n.oid = c.collnamespace
+		WHERE t.typtype <> 'd'
+	)
+	SELECT NULL::oid, format('CREATE %sTABLE partshift.%I (%s) USING heap '
+		'WITH (autovacuum_enabled = off) TABLESPACE %I',
+		CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END,
+		v.name, list.columns, partshift.shadow_tablespace(job.relid))
+	FROM list, pg_class r,
+		(VALUES (job.plan ->> 'log_name'),
+			(job.plan ->> 'postponed_name')) AS v(name)
+	WHERE r.oid = job.relid
+$$;
+
+COMMENT ON FUNCTION partshift.shadow_log_commands(partshift.job) IS
+'statements that create the logs of touched and of postponed identities';
+
+/*
+ * Default privileges would open the copy to whoever may create no row of it.
+ * They are those of the role that runs CREATE TABLE: the current one, or the
+ * table's owner.
+ */
+CREATE FUNCTION partshift.shadow_revoke_commands(job partshift.job)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH grantee AS (
+		SELECT d.defaclobjtype AS kind,
+			string_agg(DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC'
+				ELSE g.grantee::regrole::text END, ', ') AS list
+		FROM pg_default_acl d, aclexplode(d.defaclacl) AS g
+		WHERE d.defaclobjtype IN ('r', 'S')
+			AND g.grantee NOT IN (job.owner, d.defaclrole)
+			AND d.defaclrole IN (current_user::regrole, job.owner)
+		GROUP BY d.defaclobjtype
+	), created(kind, name) AS (
+		SELECT 'r', format('%I.%I', v.schema_name, v.name)
+		FROM (VALUES (job.schema_name, job.plan ->> 'shadow_name'),
+				('partshift', job.plan ->> 'log_name'),
+				('partshift', job.plan ->> 'postponed_name'))
+			AS v(schema_name, name)
+		UNION ALL
+		SELECT 'r', format('%I.%I', job.schema_name, l.entry ->> 'name')
+		FROM jsonb_array_elements(job.plan -> 'leaves') AS l(entry)
+		UNION ALL
+		SELECT 'S', format('%I.%I', job.schema_name, partshift.shadow_name(
+						s.relname::text, job.job_id, a.attnum::integer))
+		FROM pg_attribute a
+			JOIN pg_depend p ON p.refclassid = 'pg_class'::regclass
+				AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum
+				AND p.classid = 'pg_class'::regclass AND p.deptype = 'i'
+			JOIN pg_class s ON s.oid = p.objid AND s.relkind = 'S'
+		WHERE a.attrelid = job.relid AND a.attidentity <> ''
+	)
+	SELECT NULL::oid, format('REVOKE ALL ON %s %s FROM %s CASCADE',
+		CASE g.kind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+		string_agg(c.name, ', '), g.list)
+	FROM grantee g JOIN created c ON c.kind = g.kind::text
+	GROUP BY g.kind, g.list
+$$;
+
+COMMENT ON FUNCTION partshift.shadow_revoke_commands(partshift.job) IS
+'statements that take away what default privileges granted on the shadow';
+
+/*
+ * Constants are deparsed and parsed again, so the settings make their text
+ * mean the same whatever the reader's settings are.
+ */
+CREATE FUNCTION partshift.shadow_commands(job_id integer)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = 'iso_8601'
+SET timezone = 'UTC'
+SET extra_float_digits = 1
+AS $$
+DECLARE
+	job partshift.job;
+BEGIN
+	SELECT j.* INTO STRICT job FROM partshift.job j
+	WHERE j.job_id = shadow_commands.job_id;
+
+	RETURN QUERY SELECT * FROM partshift.shadow_parent_commands(job);
+	RETURN QUERY SELECT * FROM partshift.shadow_column_commands(job);
+	RETURN QUERY SELECT * FROM partshift.shadow_constraint_commands(job, true);
+	RETURN QUERY SELECT * FROM partshift.shadow_leaf_commands(job);
+	RETURN QUERY SELECT * FROM partshift.shadow_constraint_commands(job, false);
+	RETURN QUERY SELECT * FROM partshift.shadow_statistics_commands(job);
+	RETURN QUERY SELECT * FROM partshift.shadow_security_commands(job);
+	RETURN QUERY SELECT * FROM partshift.shadow_comment_commands(job);
+	RETURN QUERY SELECT * FROM partshift.shadow_log_commands(job);
+	RETURN QUERY SELECT * FROM partshift.shadow_revoke_commands(job);
+END
+$$;
+
+COMMENT ON FUNCTION partshift.shadow_commands(integer) IS
+'statements that create the shadow of a job, its leaves and its logs, in order, for one transaction';
+
+CREATE FUNCTION partshift.shadow_created(job_id integer) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	missing text;
+BEGIN
+	UPDATE partshift.job AS j
+	SET shadow = to_regclass(format('%I.%I', j.schema_name,
+									j.plan ->> 'shadow_name')),
+		log = to_regclass(format('partshift.%I', j.plan ->> 'log_name')),
+		postponed = to_regclass(format('partshift.%I',
+									   j.plan ->> 'postponed_name'))
+	WHERE j.job_id = shadow_created.job_id
+	RETURNING CASE WHEN j.shadow IS NULL THEN j.plan ->> 'shadow_name'
+		WHEN j.log IS NULL THEN j.plan ->> 'log_name'
+		WHEN j.postponed IS NULL THEN j.plan ->> 'postponed_name' END
+	INTO missing;
+
+	IF missing IS NOT NULL THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('table "%s" was not created', missing);
+	END IF;
+END
+$$;
+
+COMMENT ON FUNCTION partshift.shadow_created(integer) IS
+'records the tables that the statements of shadow_commands() made';
+
+CREATE FUNCTION partshift.leaf_filled_commands(job_id integer)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT NULL::oid, format('ALTER TABLE %I.%I %s', n.nspname, l.relname,
+							 o.change)
+	FROM partshift.job j
+		JOIN pg_inherits i ON i.inhparent = j.shadow
+		JOIN pg_class l ON l.oid = i.inhrelid
+		JOIN pg_namespace n ON n.oid = l.relnamespace
+		JOIN pg_class s ON s.oid = j.relid
+		LEFT JOIN pg_class t ON t.oid = s.reltoastrelid,
+		LATERAL (
+			SELECT string_agg(CASE WHEN e.entry IS NULL
+				THEN format('RESET (%sautovacuum_enabled)', v.prefix)
+				ELSE format('SET (%sautovacuum_enabled=%L)', v.prefix,
+							split_part(e.entry, '=', 2)) END, ', ')
+			FROM (VALUES ('', s.reloptions), ('toast.', t.reloptions))
+				AS v(prefix, options)
+				LEFT JOIN LATERAL unnest(v.options) AS e(entry)
+					ON e.entry LIKE 'autovacuum\_enabled=%'
+			WHERE v.prefix = '' OR v.options IS NOT NULL) AS o(change)
+	WHERE j.job_id = leaf_filled_commands.job_id
+	ORDER BY l.oid
+$$;
+
+COMMENT ON FUNCTION partshift.leaf_filled_commands(integer) IS
+'statements that let autovacuum have the leaves, as far as it had the source';

@@ -1,0 +1,199 @@
+/*
+ * The fingerprint: everything about the source that the plan relied on, in
+ * one hash.  It is taken when the job is made and compared under the swap's
+ * locks, so it reads catalogs by index only.
+ *
+ * Names are used instead of OIDs where another conversion may put a new
+ * object of the same name in the place of an old one: foreign keys and views
+ * do not change their meaning by that.  Our own objects must not count:
+ * internal triggers, and foreign keys that a conversion is preparing.
+ */
+CREATE FUNCTION partshift.prepared_tables() RETURNS SETOF oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT t.oid
+	FROM partshift.job j, LATERAL (
+		SELECT CASE WHEN j.phase = 'done' OR j.reverse
+			THEN j.relid ELSE j.shadow END
+		UNION ALL
+		SELECT i.inhrelid FROM pg_inherits i
+		WHERE i.inhparent = j.shadow
+			AND NOT (j.phase = 'done' OR j.reverse)) AS t(oid)
+	WHERE j.status IN ('active', 'paused', 'failed') AND t.oid IS NOT NULL
+$$;
+
+COMMENT ON FUNCTION partshift.prepared_tables() IS
+'tables of live jobs that no application knows: shadows with their leaves, legacy tables';
+
+CREATE FUNCTION partshift.fingerprint_table(relid oid) RETURNS SETOF text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT format('table %s', (n.nspname, c.relname, c.relowner, c.relacl,
+		c.reloptions, t.reloptions, c.relpersistence, c.relkind, c.relam,
+		c.relrowsecurity, c.relforcerowsecurity, c.relreplident,
+		c.reltablespace, c.relispartition, c.reloftype)::text)
+	FROM pg_class c
+		JOIN pg_namespace n ON n.oid = c.relnamespace
+		LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
+	WHERE c.oid = fingerprint_table.relid
+	UNION ALL
+	SELECT format('column %s', (a.attnum, a.attname, a.atttypid,
+		a.atttypmod, a.attcollation, a.attnotnull, a.attisdropped,
+		a.attidentity, a.attgenerated, a.attislocal, a.attinhcount,
+		a.attstorage, a.attcompression, a.attstattarget, a.attacl,
+		a.attoptions, pg_get_expr(d.adbin, d.adrelid))::text)
+	FROM pg_attribute a
+		LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid
+			AND d.adnum = a.attnum
+	WHERE a.attrelid = fingerprint_table.relid AND a.attnum > 0
+	UNION ALL
+	SELECT format('sequence %s', (p.refobjsubid, p.deptype, s.relname,
+		n.nspname, s.relowner, s.relacl, q.seqtypid, q.seqstart,
+		q.seqincrement, q.seqmin, q.seqmax, q.seqcache, q.seqcycle)::text)
+	FROM pg_depend p
+		JOIN pg_class s ON s.oid = p.objid AND s.relkind = 'S'
+		JOIN pg_namespace n ON n.oid = s.relnamespace
+		JOIN pg_sequence q ON q.seqrelid = s.oid
+	WHERE p.refclassid = 'pg_class'::regclass
+		AND p.refobjid = fingerprint_table.relid
+		AND p.classid = 'pg_class'::regclass AND p.deptype IN ('a', 'i')
+	UNION ALL
+	SELECT format('index %s', (pg_get_indexdef(i.indexrelid), i.indisvalid,
+		i.indisprimary, i.indisunique, i.indimmediate, i.indisreplident,
+		i.indisclustered, c.reltablespace)::text)
+	FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+	WHERE i.indrelid = fingerprint_table.relid
+	UNION ALL
+	SELECT format('parent %s', i.inhparent)
+	FROM pg_inherits i WHERE i.inhrelid = fingerprint_table.relid
+	UNION ALL
+	SELECT format('child %s', i.inhrelid)
+	FROM pg_inherits i WHERE i.inhparent = fingerprint_table.relid
+$$;
+
+COMMENT ON FUNCTION partshift.fingerprint_table(oid) IS
+'the lines of a fingerprint for the table, its columns, sequences, indexes and inheritance';
+
+CREATE FUNCTION partshift.fingerprint_rules(relid oid) RETURNS SETOF text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT format('constraint %s', (o.conname, o.contype, o.convalidated,
+		pg_get_constraintdef(o.oid))::text)
+	FROM pg_constraint o
+	WHERE o.conrelid = fingerprint_rules.relid AND o.conparentid = 0
+		AND o.contype <> 't'
+		AND NOT (o.contype = 'f'
+			AND o.confrelid IN (SELECT partshift.prepared_tables()))
+	UNION ALL
+	SELECT format('reference %s', (n.nspname, c.relname, o.conname,
+		o.convalidated, pg_get_constraintdef(o.oid))::text)
+	FROM pg_constraint o
+		JOIN pg_class c ON c.oid = o.conrelid
+		JOIN pg_namespace n ON n.oid = c.relnamespace
+	WHERE o.contype = 'f' AND o.confrelid = fingerprint_rules.relid
+		AND o.conparentid = 0
+		AND o.conrelid NOT IN (SELECT partshift.prepared_tables())
+	UNION ALL
+	SELECT format('trigger %s', (t.tgenabled, pg_get_triggerdef(t.oid))::text)
+	FROM pg_trigger t
+	WHERE NOT t.tgisinternal AND t.tgrelid = fingerprint_rules.relid
+	UNION ALL
+	SELECT format('policy %s', (p.polname, p.polcmd, p.polpermissive,
+		p.polroles, pg_get_expr(p.polqual, p.polrelid),
+		pg_get_expr(p.polwithcheck, p.polrelid))::text)
+	FROM pg_policy p WHERE p.polrelid = fingerprint_rules.relid
+	UNION ALL
+	SELECT format('rule %s', (r.ev_enabled, pg_get_ruledef(r.oid))::text)
+	FROM pg_rewrite r WHERE r.ev_class = fingerprint_rules.relid
+	UNION ALL
+	SELECT format('publication %s', (p.pubname, r.prattrs,
+		pg_get_expr(r.prqual, r.prrelid))::text)
+	FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+	WHERE r.prrelid = fingerprint_rules.relid
+	UNION ALL
+	SELECT format('publication %s', p.pubname)
+	FROM pg_publication p
+	WHERE p.puballtables OR p.oid IN (
+		SELECT s.pnpubid
+		FROM pg_publication_namespace s
+			JOIN pg_class c ON c.relnamespace = s.pnnspid
+		WHERE c.oid = fingerprint_rules.relid)
+	UNION ALL
+	SELECT format('statistics %s', pg_get_statisticsobjdef(s.oid))
+	FROM pg_statistic_ext s WHERE s.stxrelid = fingerprint_rules.relid
+$$;
+
+COMMENT ON FUNCTION partshift.fingerprint_rules(oid) IS
+'the lines of a fingerprint for constraints, triggers, policies, rules, publications and statistics';
+
+CREATE FUNCTION partshift.fingerprint_dependents(relid oid) RETURNS SETOF text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH type AS (
+		SELECT t.oid, t.typarray
+		FROM pg_class c JOIN pg_type t ON t.oid = c.reltype
+		WHERE c.oid = fingerprint_dependents.relid
+	), reference(classid, objid) AS (
+		SELECT 'pg_class'::regclass::oid, fingerprint_dependents.relid
+		UNION ALL
+		SELECT 'pg_type'::regclass, t.oid FROM type t
+		UNION ALL
+		SELECT 'pg_type'::regclass, t.typarray FROM type t
+	)
+	SELECT DISTINCT format('dependent %s', pg_describe_object(
+		p.classid, p.objid, p.objsubid))
+	FROM reference r
+		JOIN pg_depend p ON p.refclassid = r.classid AND p.refobjid = r.objid
+		LEFT JOIN pg_class c ON p.classid = 'pg_class'::regclass
+			AND c.oid = p.objid
+		LEFT JOIN pg_policy l ON p.classid = 'pg_policy'::regclass
+			AND l.oid = p.objid
+		LEFT JOIN pg_attrdef d ON p.classid = 'pg_attrdef'::regclass
+			AND d.oid = p.objid
+		LEFT JOIN pg_constraint o ON p.classid = 'pg_constraint'::regclass
+			AND o.oid = p.objid
+		LEFT JOIN pg_trigger t ON p.classid = 'pg_trigger'::regclass
+			AND t.oid = p.objid
+	WHERE p.deptype NOT IN ('i', 'P', 'S')
+		AND c.relkind IS DISTINCT FROM 'i'
+		AND d.adrelid IS DISTINCT FROM fingerprint_dependents.relid
+		AND o.contype IS DISTINCT FROM 'f'
+		AND o.conrelid IS DISTINCT FROM fingerprint_dependents.relid
+		AND (t.oid IS NULL OR NOT t.tgisinternal)
+		AND NOT EXISTS (
+			SELECT FROM partshift.prepared_tables() AS s(oid)
+			WHERE s.oid IN (c.oid, l.polrelid, d.adrelid, o.conrelid,
+							t.tgrelid))
+$$;
+
+COMMENT ON FUNCTION partshift.fingerprint_dependents(oid) IS
+'the lines of a fingerprint for what else depends on the table or its row type';
+
+CREATE FUNCTION partshift.fingerprint(relid oid) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = 'iso_8601'
+SET timezone = 'UTC'
+SET extra_float_digits = 1
+SET bytea_output = 'hex'
+SET quote_all_identifiers = off
+SET lc_messages = 'C'
+SET lc_monetary = 'C'
+AS $$
+	SELECT md5(string_agg(f.line, E'\n' ORDER BY f.line COLLATE "C"))
+	FROM (
+		SELECT * FROM partshift.fingerprint_table(fingerprint.relid)
+		UNION ALL
+		SELECT * FROM partshift.fingerprint_rules(fingerprint.relid)
+		UNION ALL
+		SELECT * FROM partshift.fingerprint_dependents(fingerprint.relid)
+	) AS f(line)
+$$;
+
+COMMENT ON FUNCTION partshift.fingerprint(oid) IS
+'a hash of the table''s definition and of what depends on it; NULL if there is no such table';

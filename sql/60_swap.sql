@@ -1,0 +1,289 @@
+/*
+ * The catalog changes of a swap, as statements that are all prepared before
+ * any lock is asked for and then run in one transaction.
+ *
+ * Names that the application knows go to the new object and the old one gets
+ * the name that the new one had; so the way back is the same exchange.  The
+ * definitions of triggers are read while the old table still bears the name:
+ * they can then be run as they stand once the new one bears it.
+ */
+CREATE FUNCTION partshift.swap_drop_commands(job_id integer, reverse boolean)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT NULL::oid, format('ALTER TABLE %s DROP CONSTRAINT %I',
+							 partshift.relation_name(c.conrelid), c.conname)
+	FROM partshift.job AS j,
+		LATERAL (SELECT CASE WHEN swap_drop_commands.reverse
+							THEN j.shadow ELSE j.relid END AS relid) AS t
+		JOIN pg_constraint AS c ON t.relid IN (c.conrelid, c.confrelid)
+	WHERE j.job_id = swap_drop_commands.job_id
+		AND c.contype = 'f'
+		AND c.conparentid = 0
+	ORDER BY c.conrelid, c.conname
+$$;
+
+COMMENT ON FUNCTION partshift.swap_drop_commands(integer, boolean) IS
+'drops the foreign keys from and to the table that loses the name';
+
+CREATE FUNCTION partshift.swap_name_commands(job_id integer, reverse boolean)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	job partshift.job;
+	away name;
+	back name;
+	entry record;
+	spare name;
+BEGIN
+	SELECT j.* INTO job
+	FROM partshift.job AS j
+	WHERE j.job_id = swap_name_commands.job_id;
+	IF reverse THEN
+		away := job.plan ->> 'shadow_name';
+		back := job.legacy_name;
+	ELSE
+		away := job.legacy_name;
+		back := job.plan ->> 'shadow_name';
+	END IF;
+
+	RETURN QUERY VALUES
+		(NULL::oid, format('ALTER TABLE %I.%I RENAME TO %I',
+						   job.schema_name, job.table_name, away)),
+		(NULL::oid, format('ALTER TABLE %I.%I RENAME TO %I',
+						   job.schema_name, back, job.table_name));
+
+	/* The constraint of an index is renamed with it. */
+	FOR entry IN
+		SELECT (i.def ->> 'name')::name AS name,
+			(i.def ->> 'shadow_name')::name AS shadow_name, i.n
+		FROM jsonb_array_elements(job.plan -> 'indexes') WITH ORDINALITY AS i (def, n)
+		WHERE NOT coalesce((i.def ->> 'per_partition')::boolean, false)
+		ORDER BY i.n
+	LOOP
+		spare := format('partshift_%s_%s', job.job_id, entry.n);
+		RETURN QUERY VALUES
+			(NULL::oid, format('ALTER INDEX %I.%I RENAME TO %I',
+							   job.schema_name, entry.name, spare)),
+			(NULL::oid, format('ALTER INDEX %I.%I RENAME TO %I',
+							   job.schema_name, entry.shadow_name, entry.name)),
+			(NULL::oid, format('ALTER INDEX %I.%I RENAME TO %I',
+							   job.schema_name, spare, entry.shadow_name));
+	END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION partshift.swap_name_commands(integer, boolean) IS
+'exchanges the names of both tables and of their indexes';
+
+CREATE FUNCTION partshift.foreign_key_parts(conid oid)
+RETURNS TABLE (key oid, relation oid, name name)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	/* A key to a partitioned table has rows on the same table as well. */
+	WITH RECURSIVE part AS (
+		SELECT c.oid, c.conrelid, c.confrelid, c.conname
+		FROM pg_constraint AS c
+		WHERE c.oid = foreign_key_parts.conid
+		UNION ALL
+		SELECT c.oid, c.conrelid, c.confrelid, c.conname
+		FROM part AS p
+			JOIN pg_constraint AS c ON c.conparentid = p.oid
+				AND c.confrelid = p.confrelid
+	)
+	SELECT p.oid, p.conrelid, p.conname
+	FROM part AS p
+$$;
+
+COMMENT ON FUNCTION partshift.foreign_key_parts(oid) IS
+'a foreign key and what became of it on the partitions of its table';
+
+CREATE FUNCTION partshift.swap_rename_commands(old_key oid, new_key oid,
+											   name name)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT NULL::oid, format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I',
+							 partshift.relation_name(n.relation), n.name,
+							 coalesce(o.name, swap_rename_commands.name))
+	FROM partshift.foreign_key_parts(swap_rename_commands.new_key) AS n
+		LEFT JOIN partshift.foreign_key_parts(swap_rename_commands.old_key) AS o
+			ON o.relation = n.relation
+	ORDER BY n.relation
+$$;
+
+COMMENT ON FUNCTION partshift.swap_rename_commands(oid, oid, name) IS
+'gives a new foreign key, and its parts on partitions, the names of the old one';
+
+CREATE FUNCTION partshift.swap_foreign_key_commands(job_id integer,
+													reverse boolean)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	key record;
+	new_key oid;
+	relname text;
+BEGIN
+	FOR key IN
+		SELECT k.*, j.schema_name, j.table_name
+		FROM partshift.job AS j,
+			partshift.job_foreign_keys(j.job_id, swap_foreign_key_commands.reverse) AS k
+		WHERE j.job_id = swap_foreign_key_commands.job_id
+	LOOP
+		SELECT c.oid INTO new_key
+		FROM pg_constraint AS c
+		WHERE c.conrelid = key.relation
+			AND c.confrelid = key.referenced
+			AND c.contype = 'f'
+			AND c.conparentid = 0
+			AND c.conname = key.new_name
+			AND c.convalidated = key.validated;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION USING
+				ERRCODE = 'object_not_in_prerequisite_state',
+				MESSAGE = format('foreign key "%s" of table "%s" has no valid counterpart',
+								 key.name, (SELECT c.relname FROM pg_class AS c
+											WHERE c.oid = key.relation)),
+				DETAIL = 'It was added or changed during the conversion.',
+				HINT = 'Abort the conversion and begin again.';
+		END IF;
+
+		/* The statements run after the tables have exchanged their names. */
+		IF key.incoming THEN
+			relname := partshift.relation_name(key.relation);
+			RETURN QUERY SELECT r.run_as, r.command
+				FROM partshift.swap_rename_commands(key.old_key, new_key, key.name) AS r;
+			IF key.deferral <> 'DEFERRABLE INITIALLY DEFERRED' AND key.enforced THEN
+				RETURN QUERY SELECT NULL::oid,
+					format('ALTER TABLE %s ALTER CONSTRAINT %I %s',
+						   relname, key.name, key.deferral);
+			END IF;
+		ELSE
+			relname := format('%I.%I', key.schema_name, key.table_name);
+		END IF;
+		IF key.comment IS NOT NULL THEN
+			RETURN QUERY SELECT NULL::oid,
+				format('COMMENT ON CONSTRAINT %I ON %s IS %L',
+					   key.name, relname, key.comment);
+		END IF;
+	END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION partshift.swap_foreign_key_commands(integer, boolean) IS
+'gives the validated new foreign keys the names, the deferrability and the comments of the old ones';
+
+CREATE FUNCTION partshift.swap_trigger_commands(job_id integer)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT c.run_as, c.command
+	FROM partshift.job AS j
+		JOIN pg_trigger AS t ON t.tgrelid = j.relid AND NOT t.tgisinternal,
+		LATERAL (SELECT partshift.relation_name(j.relid) AS relname,
+					 obj_description(t.oid, 'pg_trigger') AS comment) AS v,
+		LATERAL (
+			/*
+			 * Reading a condition may call functions of the owner, by way of
+			 * the input of a type; without one, only an owner who has lost
+			 * the right to call the trigger's function would be refused.
+			 */
+			SELECT 1, CASE WHEN t.tgqual IS NULL THEN NULL ELSE j.owner END,
+				pg_get_triggerdef(t.oid, false)
+			UNION ALL
+			SELECT 2, NULL, format('ALTER TABLE %s %s TRIGGER %I', v.relname,
+				CASE t.tgenabled
+					WHEN 'D' THEN 'DISABLE'
+					WHEN 'R' THEN 'ENABLE REPLICA'
+					ELSE 'ENABLE ALWAYS' END, t.tgname)
+			WHERE t.tgenabled <> 'O'
+			UNION ALL
+			SELECT 3, NULL, format('COMMENT ON TRIGGER %I ON %s IS %L',
+								   t.tgname, v.relname, v.comment)
+			WHERE v.comment IS NOT NULL
+			UNION ALL
+			SELECT 4, NULL, format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION %I',
+								   t.tgname, v.relname, e.extname)
+			FROM pg_depend AS d
+				JOIN pg_extension AS e ON e.oid = d.refobjid
+			WHERE d.classid = 'pg_trigger'::regclass
+				AND d.objid = t.oid
+				AND d.refclassid = 'pg_extension'::regclass
+				AND d.deptype = 'x'
+		) AS c (part, run_as, command)
+	WHERE j.job_id = swap_trigger_commands.job_id
+	ORDER BY t.tgname, c.part
+$$;
+
+COMMENT ON FUNCTION partshift.swap_trigger_commands(integer) IS
+'creates the user''s triggers on the new table, as they are on the source';
+
+CREATE FUNCTION partshift.swap_commands(job_id integer, reverse boolean)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN QUERY SELECT c.*
+		FROM partshift.swap_drop_commands(job_id, reverse) AS c;
+	RETURN QUERY SELECT c.*
+		FROM partshift.swap_name_commands(job_id, reverse) AS c;
+	RETURN QUERY SELECT c.*
+		FROM partshift.swap_foreign_key_commands(job_id, reverse) AS c;
+	IF NOT reverse THEN
+		RETURN QUERY SELECT c.*
+			FROM partshift.swap_trigger_commands(job_id) AS c;
+		RETURN QUERY SELECT NULL::oid,
+			format('DROP TABLE IF EXISTS partshift.%I, partshift.%I',
+				   j.plan ->> 'log_name', j.plan ->> 'postponed_name')
+			FROM partshift.job AS j
+			WHERE j.job_id = swap_commands.job_id;
+	END IF;
+END
+$$;
+
+COMMENT ON FUNCTION partshift.swap_commands(integer, boolean) IS
+'all the statements of a swap, in order, to be run in one transaction';
+
+CREATE FUNCTION partshift.swap_relations(job_id integer, with_neighbours boolean)
+RETURNS SETOF oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH RECURSIVE side AS (
+		SELECT i.relid, i.relid = j.shadow AS is_shadow
+		FROM partshift.job AS j,
+			unnest(ARRAY[j.relid, j.shadow]) AS i (relid)
+		WHERE j.job_id = swap_relations.job_id
+			AND i.relid IS NOT NULL
+	), tree AS (
+		SELECT s.relid
+		FROM side AS s
+		UNION
+		SELECT v.relid
+		FROM side AS s
+			JOIN pg_constraint AS c ON s.relid IN (c.conrelid, c.confrelid)
+				AND c.contype = 'f'
+				AND (swap_relations.with_neighbours OR s.is_shadow),
+			unnest(ARRAY[c.conrelid, c.confrelid]) AS v (relid)
+		UNION
+		SELECT i.inhrelid
+		FROM tree AS t
+			JOIN pg_inherits AS i ON i.inhparent = t.relid
+	)
+	SELECT c.oid
+	FROM pg_class AS c
+	WHERE c.oid IN (SELECT t.relid FROM tree AS t)
+	ORDER BY c.oid
+$$;
+
+COMMENT ON FUNCTION partshift.swap_relations(integer, boolean) IS
+'every table that a swap or an abort changes, in the order in which to lock them: both tables, what foreign keys join to the shadow and, with its neighbours, to the source, and the partitions of all these';

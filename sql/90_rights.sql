@@ -1,0 +1,28 @@
+/*
+ * Rights.  The tables are written by the extension's owner alone.  Everybody
+ * may call the functions of the interface, which check whose table it is, and
+ * read the views, which show nobody another's jobs.
+ */
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA partshift FROM PUBLIC;
+REVOKE ALL ON ALL PROCEDURES IN SCHEMA partshift FROM PUBLIC;
+GRANT USAGE ON SCHEMA partshift TO PUBLIC;
+
+DO $$
+DECLARE
+	routine regprocedure;
+BEGIN
+	FOR routine IN
+		SELECT p.oid FROM pg_catalog.pg_proc p
+		WHERE p.pronamespace = 'partshift'::pg_catalog.regnamespace
+			AND p.proname IN ('convert', 'plan', 'create_job', 'plan_job',
+				'order_job', 'pause', 'resume', 'abort', 'swap', 'rollback',
+				'finalize', 'verify', 'alter_job', 'wait', 'watch', 'can_see')
+	LOOP
+		EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO PUBLIC',
+								  routine);
+	END LOOP;
+END
+$$;
+
+GRANT SELECT ON partshift.jobs, partshift.progress, partshift.waiting
+	TO PUBLIC;

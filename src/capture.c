@@ -1,0 +1,82 @@
+/*-------------------------------------------------------------------------
+ *
+ * capture.c
+ *	  Log the identity of every row that is touched while rows are copied.
+ *
+ * Runs in the user's transaction, for each row.  Nothing here looks at the
+ * rows' other columns, at an index or at a snapshot, and nothing waits: one
+ * heap insert into a table without indexes, two when the identity changes.
+ * If the transaction or a subtransaction of it rolls back, so does its entry.
+ *
+ * TRUNCATE needs no trigger at this stage: it gives the source another file,
+ * which the next batch or the switch to mirroring notices.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "fmgr.h"
+#include "utils/rel.h"
+
+#include "capture.h"
+#include "lookup.h"
+
+PG_FUNCTION_INFO_V1(partshift_capture_row);
+
+/*
+ * Append an identity to a log table, whose columns are the identity's.  The
+ * caller holds ROW EXCLUSIVE on it.
+ */
+void
+psh_log_append(Relation log, int n, const Datum *identity)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(log),
+													&TTSOpsVirtual);
+
+	Assert(slot->tts_tupleDescriptor->natts == n);
+	memcpy(slot->tts_values, identity, sizeof(Datum) * n);
+	memset(slot->tts_isnull, false, sizeof(bool) * n);
+	ExecStoreVirtualTuple(slot);
+	table_tuple_insert(log, slot, GetCurrentCommandId(true), 0, NULL);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/*
+ * AFTER ROW trigger on the source.
+ */
+Datum
+partshift_capture_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *event = (TriggerData *) fcinfo->context;
+	List	   *names;
+	AttrNumber *columns;
+	Datum		first[INDEX_MAX_KEYS];
+	Datum		second[INDEX_MAX_KEYS];
+	Relation	log;
+	int			n;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(event->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(event->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called as an AFTER ROW trigger",
+						"partshift.capture_row")));
+	names = psh_trigger_identity(event->tg_trigger);
+	n = list_length(names);
+	columns = psh_identity_columns(event->tg_relation, names);
+	psh_identity_read(event->tg_trigslot, columns, n, first);
+
+	log = table_open(psh_trigger_target(event->tg_trigger), RowExclusiveLock);
+	psh_log_append(log, n, first);
+	if (TRIGGER_FIRED_BY_UPDATE(event->tg_event))
+	{
+		psh_identity_read(event->tg_newslot, columns, n, second);
+		if (!psh_identity_equal(event->tg_relation, columns, n, first, second))
+			psh_log_append(log, n, second);
+	}
+	table_close(log, NoLock);
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * capture.h
+ *	  The triggers of a conversion, and the log that the first of them
+ *	  fills.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PARTSHIFT_CAPTURE_H
+#define PARTSHIFT_CAPTURE_H
+
+#include "commands/trigger.h"
+
+#include "job.h"
+
+typedef enum PshTriggerKind
+{
+	PSH_TRIGGER_CAPTURE,		/* on the source: log what is touched */
+	PSH_TRIGGER_MIRROR,			/* on the source: write the shadow too */
+	PSH_TRIGGER_REVERSE			/* on the new table: write legacy too */
+} PshTriggerKind;
+
+extern void psh_triggers_install(Oid relid, PshTriggerKind kind,
+								 const PshJob *job);
+extern void psh_triggers_disable(Oid relid, PshTriggerKind kind,
+								 const PshJob *job);
+extern void psh_triggers_drop(Oid relid, const PshJob *job);
+extern bool psh_triggers_in_place(Oid relid, PshTriggerKind kind,
+								  const PshJob *job);
+
+extern int	psh_trigger_job(const Trigger *trigger);
+extern Oid	psh_trigger_target(const Trigger *trigger);
+extern List *psh_trigger_identity(const Trigger *trigger);
+
+extern void psh_log_append(Relation log, int n, const Datum *identity);
+
+#endif							/* PARTSHIFT_CAPTURE_H */

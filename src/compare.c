@@ -1,0 +1,352 @@
+/*-------------------------------------------------------------------------
+ *
+ * compare.c
+ *	  Source and shadow side by side in one snapshot.
+ *
+ * A comparison is one REPEATABLE READ, READ ONLY transaction.  It takes ACCESS
+ * SHARE on the source, the shadow and all partitions, and only then its
+ * snapshot: a TRUNCATE between the two would show one table before it and
+ * the other after it.  A pass reads the source once, sending each row to the
+ * partition that it belongs to, then each partition.  Rows are told apart by
+ * the sum of their hashes, which does not depend on their order and, other
+ * than an exclusive or, notices a row that is there twice.
+ *
+ * Locks are held for as long as it takes to read both tables.  Whoever wants
+ * ACCESS EXCLUSIVE on one of them would wait for us, and everybody else behind
+ * him.  We look for such a waiter and give way by an error of the class that
+ * the worker's loop answers with a rest and another try.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compare.h"
+#include "throttle.h"
+
+/* How often to look who waits for us, in milliseconds. */
+#define LOOK_INTERVAL 20
+
+/*
+ * One of the two is absent before the shadow is made, and when the operator
+ * has dropped the legacy table.
+ */
+static Relation
+open_side(const PshJob *job, Oid relid)
+{
+	Relation	rel = NULL;
+
+	if (OidIsValid(relid))
+		rel = try_table_open(relid, AccessShareLock);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot compare table \"%s\"", job->table_name),
+				 errdetail("Job %d does not have two tables.", job->id)));
+	return rel;
+}
+
+/*
+ * Both tables must have the same columns of the same types; only their order
+ * may differ.
+ */
+static void
+check_columns(Relation source, Relation shadow, List *columns)
+{
+	ListCell   *lc;
+
+	foreach(lc, columns)
+	{
+		const char *name = lfirst(lc);
+		AttrNumber	ours = get_attnum(RelationGetRelid(source), name);
+		AttrNumber	theirs = get_attnum(RelationGetRelid(shadow), name);
+
+		if (theirs > 0 &&
+			TupleDescAttr(RelationGetDescr(source), ours - 1)->atttypid ==
+			TupleDescAttr(RelationGetDescr(shadow), theirs - 1)->atttypid)
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("cannot compare tables \"%s\" and \"%s\"",
+						RelationGetRelationName(source),
+						RelationGetRelationName(shadow)),
+				 errdetail("Column \"%s\" is missing from the second or has another type there.",
+						   name)));
+	}
+	if (list_length(psh_rowhash_columns(shadow)) != list_length(columns))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("cannot compare tables \"%s\" and \"%s\"",
+						RelationGetRelationName(source),
+						RelationGetRelationName(shadow)),
+				 errdetail("The second has columns that the first lacks.")));
+}
+
+static void
+make_leaves(PshComparison *cmp)
+{
+	int			n = psh_route_count(cmp->route);
+	int			i;
+
+	cmp->nleaves = n + 1;
+	cmp->leaves = palloc0(sizeof(PshCompareLeaf) * cmp->nleaves);
+	for (i = 0; i < n; i++)
+	{
+		cmp->leaves[i].relid = psh_route_leaf(cmp->route, i);
+		cmp->leaves[i].name = get_rel_name(cmp->leaves[i].relid);
+	}
+	cmp->leaves[n].name = pstrdup("(none)");
+	for (i = 0; i <= n; i++)
+		cmp->leaves[i].list_no = -1;
+}
+
+/*
+ * Begin the transaction of a comparison.  What is returned is allocated in
+ * the caller's context and, but for the open tables, outlives the transaction.
+ */
+PshComparison *
+psh_compare_begin(const PshJob *job, bool hashed)
+{
+	MemoryContext context = CurrentMemoryContext;
+	PshComparison *cmp = palloc0(sizeof(PshComparison));
+	PshJob		alone = *job;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	XactIsoLevel = XACT_REPEATABLE_READ;
+	XactReadOnly = true;
+	pgstat_report_activity(STATE_RUNNING, "compare source and shadow");
+	MemoryContextSwitchTo(context);
+
+	cmp->job = job;
+	cmp->hashed = hashed;
+	cmp->source = open_side(job, job->relid);
+	cmp->shadow = open_side(job, job->shadow);
+	(void) find_all_inheritors(job->shadow, AccessShareLock, NULL);
+	cmp->snapshot = GetTransactionSnapshot();
+	PushActiveSnapshot(cmp->snapshot);
+
+	cmp->columns = psh_rowhash_columns(cmp->source);
+	check_columns(cmp->source, cmp->shadow, cmp->columns);
+	cmp->route = psh_route_make(cmp->shadow, cmp->source);
+	make_leaves(cmp);
+
+	/* The job's other workers rest meanwhile: all of its rate is ours. */
+	alone.workers = 1;
+	psh_throttle_start(&alone);
+	return cmp;
+}
+
+/*
+ * End the transaction of a comparison; its results stay.
+ */
+void
+psh_compare_end(PshComparison *cmp)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	psh_throttle_stop();
+	table_close(cmp->shadow, NoLock);
+	table_close(cmp->source, NoLock);
+	cmp->source = cmp->shadow = NULL;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Does somebody wait for ACCESS EXCLUSIVE on this table?
+ *
+ * LockHasWaitersRelation() is not for us: it follows a pointer to the shared
+ * lock that does not exist for a weak lock taken by the fast path.  Who waits
+ * for a lock is fixed while the lock table's partition is locked, and only
+ * waiters of this very lock can match its tag.
+ */
+static bool
+is_waited_for(Oid relid)
+{
+	LOCKTAG		tag;
+	LWLock	   *partition;
+	bool		found = false;
+	uint32		i;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	partition = LockHashPartitionLock(LockTagHashCode(&tag));
+	LWLockAcquire(partition, LW_SHARED);
+	for (i = 0; i < ProcGlobal->allProcCount && !found; i++)
+	{
+		volatile PGPROC *proc = &ProcGlobal->allProcs[i];
+		LOCK	   *lock = proc->waitLock;
+
+		found = lock != NULL &&
+			proc->waitLockMode == AccessExclusiveLock &&
+			memcmp(&lock->tag, &tag, sizeof(tag)) == 0;
+	}
+	LWLockRelease(partition);
+	return found;
+}
+
+static void
+give_way(PshComparison *cmp)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now < cmp->next_look)
+		return;
+	cmp->next_look = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);
+	if (is_waited_for(RelationGetRelid(cmp->source)) ||
+		is_waited_for(RelationGetRelid(cmp->shadow)))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not finish comparing table \"%s\"",
+						cmp->job->table_name),
+				 errdetail("Another session waits for an exclusive lock on it."),
+				 errhint("The comparison begins again later.")));
+}
+
+/*
+ * Read a table and call the action for each row.  Leaf is NULL for the
+ * source, whose rows belong to different ones.
+ */
+static void
+scan_table(PshComparison *cmp, Relation rel, PshCompareLeaf *leaf,
+		   bool listed_only, PshCompareAction action, void *arg)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "partshift comparison",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = CurrentMemoryContext;
+	BlockNumber block = InvalidBlockNumber;
+	PshCompareRow row;
+	TableScanDesc scan;
+
+	row.side = leaf ? PSH_SIDE_SHADOW : PSH_SIDE_SOURCE;
+	row.leaf = leaf;
+	row.relid = RelationGetRelid(rel);
+	row.contents = psh_rowhash_make(rel, cmp->columns);
+	row.identity = psh_rowhash_make(rel, cmp->job->identity);
+	row.slot = table_slot_create(rel, NULL);
+	scan = table_beginscan_strat(rel, cmp->snapshot, 0, NULL, true, false);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, row.slot))
+	{
+		if (block != ItemPointerGetBlockNumber(&row.slot->tts_tid))
+		{
+			block = ItemPointerGetBlockNumber(&row.slot->tts_tid);
+			psh_throttle_point();
+			give_way(cmp);
+			MemoryContextReset(context);
+		}
+		MemoryContextSwitchTo(context);
+		if (leaf == NULL)
+		{
+			int			i = psh_route_find(cmp->route, row.slot);
+
+			row.leaf = &cmp->leaves[i < 0 ? cmp->nleaves - 1 : i];
+		}
+		if (!listed_only || row.leaf->list_no >= 0)
+			action(&row, arg);
+		MemoryContextSwitchTo(outer);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(row.slot);
+	MemoryContextDelete(context);
+}
+
+/*
+ * Read a partition.  After the swap the user may have divided it again.
+ */
+static void
+scan_leaf(PshComparison *cmp, PshCompareLeaf *leaf, bool listed_only,
+		  PshCompareAction action, void *arg)
+{
+	List	   *tables = find_all_inheritors(leaf->relid, AccessShareLock,
+											 NULL);
+	ListCell   *lc;
+
+	foreach(lc, tables)
+	{
+		Relation	rel = table_open(lfirst_oid(lc), NoLock);
+
+		if (rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot compare foreign table \"%s\"",
+							RelationGetRelationName(rel))));
+		if (rel->rd_rel->relkind == RELKIND_RELATION)
+			scan_table(cmp, rel, leaf, listed_only, action, arg);
+		table_close(rel, NoLock);
+	}
+	list_free(tables);
+}
+
+/*
+ * Call the action for each row of both tables, or only for those of the
+ * leaves that have a list_no: first the source's, then the shadow's.
+ */
+void
+psh_compare_pass(PshComparison *cmp, bool listed_only,
+				 PshCompareAction action, void *arg)
+{
+	int			i;
+
+	scan_table(cmp, cmp->source, NULL, listed_only, action, arg);
+	for (i = 0; i < cmp->nleaves; i++)
+	{
+		PshCompareLeaf *leaf = &cmp->leaves[i];
+
+		if (OidIsValid(leaf->relid) && (!listed_only || leaf->list_no >= 0))
+			scan_leaf(cmp, leaf, listed_only, action, arg);
+	}
+}
+
+static void
+count_row(PshCompareRow *row, void *arg)
+{
+	row->leaf->rows[row->side]++;
+}
+
+static void
+sum_row(PshCompareRow *row, void *arg)
+{
+	row->leaf->rows[row->side]++;
+	row->leaf->sum[row->side] += psh_rowhash(row->contents, row->slot);
+}
+
+/*
+ * Compare both tables leaf by leaf.
+ */
+void
+psh_compare_sums(PshComparison *cmp)
+{
+	int			i;
+
+	psh_compare_pass(cmp, false, cmp->hashed ? sum_row : count_row, NULL);
+	cmp->equal = true;
+	for (i = 0; i < cmp->nleaves; i++)
+	{
+		PshCompareLeaf *leaf = &cmp->leaves[i];
+
+		leaf->equal =
+			leaf->rows[PSH_SIDE_SOURCE] == leaf->rows[PSH_SIDE_SHADOW] &&
+			leaf->sum[PSH_SIDE_SOURCE] == leaf->sum[PSH_SIDE_SHADOW];
+		cmp->equal &= leaf->equal;
+	}
+}

@@ -1,0 +1,74 @@
+/*-------------------------------------------------------------------------
+ *
+ * compare.h
+ *	  Source and shadow side by side in one snapshot.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PARTSHIFT_COMPARE_H
+#define PARTSHIFT_COMPARE_H
+
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+#include "job.h"
+#include "route.h"
+#include "rowhash.h"
+
+typedef enum PshSide
+{
+	PSH_SIDE_SOURCE,
+	PSH_SIDE_SHADOW
+} PshSide;
+
+/* What both tables hold for one partition of the shadow. */
+typedef struct PshCompareLeaf
+{
+	Oid			relid;			/* InvalidOid: rows of the source that belong
+								 * to no partition */
+	char	   *name;
+	int64		rows[2];		/* by PshSide */
+	uint64		sum[2];			/* of the rows' hashes, modulo 2^64 */
+	bool		equal;
+	int			list_no;		/* number among the leaves whose differing
+								 * rows are looked for, or -1 */
+	List	   *identities;		/* of char *: rows that differ */
+} PshCompareLeaf;
+
+typedef struct PshComparison
+{
+	const PshJob *job;
+	bool		hashed;			/* compare contents, not only counts */
+	Relation	source;
+	Relation	shadow;
+	Snapshot	snapshot;
+	PshRoute   *route;
+	List	   *columns;		/* of char *: what is compared */
+	int			nleaves;		/* the last one is that of no partition */
+	PshCompareLeaf *leaves;
+	bool		equal;
+	TimestampTz next_look;		/* when to look who waits for us */
+} PshComparison;
+
+/* A row that a pass comes by. */
+typedef struct PshCompareRow
+{
+	PshSide		side;
+	PshCompareLeaf *leaf;
+	Oid			relid;			/* the table that it is in */
+	TupleTableSlot *slot;
+	PshRowHash *contents;
+	PshRowHash *identity;
+} PshCompareRow;
+
+typedef void (*PshCompareAction) (PshCompareRow *row, void *arg);
+
+extern PshComparison *psh_compare_begin(const PshJob *job, bool hashed);
+extern void psh_compare_pass(PshComparison *cmp, bool listed_only,
+							 PshCompareAction action, void *arg);
+extern void psh_compare_sums(PshComparison *cmp);
+extern void psh_compare_end(PshComparison *cmp);
+
+#endif							/* PARTSHIFT_COMPARE_H */

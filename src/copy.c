@@ -1,0 +1,308 @@
+/*-------------------------------------------------------------------------
+ *
+ * copy.c
+ *	  Copying the rows that were there when capture began.
+ *
+ * Several workers, each in transactions of about 100 ms: claim a range of
+ * blocks by locking its row of partshift.task, scan on from where it stands
+ * with the snapshot of the transaction, insert, and move the range's cursor.
+ * The work and the cursor commit together; if the worker dies, neither does,
+ * and the claim goes with the transaction.
+ *
+ * Before: every write to the source since the horizon is in the log or will
+ * be when it commits.  A visible tuple older than the horizon is copied; it
+ * cannot be met twice, because it never moves and each block is read by one
+ * committed batch.  A newer one is left to reconcile, which has its identity.
+ * After: the shadow holds each row as it was in its batch's snapshot, and what
+ * has changed since is in the log.
+ *
+ * The leaves have no index, so no look-up, no lock on rows and no conflict is
+ * possible.  Blocks added to the source after the horizon hold only newer
+ * tuples and are never read.
+ *
+ * A source that was given another file (VACUUM FULL, CLUSTER, TRUNCATE) no
+ * longer has its rows where the cursors say.  A batch looks under its lock,
+ * before it reads, and leaves the rest to the leader.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "buffer.h"
+#include "capture.h"
+#include "compat.h"
+#include "copy.h"
+#include "horizon.h"
+#include "job.h"
+#include "lookup.h"
+#include "route.h"
+#include "sql.h"
+#include "throttle.h"
+
+#define BATCH_MS 100.0
+#define SMALLEST_RANGE 128		/* blocks */
+#define LARGEST_RANGE 16384
+
+/* A claimed range of blocks, and what the batch did in it. */
+typedef struct Batch
+{
+	int			task_no;
+	BlockNumber next;
+	BlockNumber end;
+	int64		rows;
+	int64		skipped;
+	int64		unsure;
+	int64		bytes;
+} Batch;
+
+/*
+ * Divide the source's blocks into ranges for the workers to claim, in the
+ * current transaction.
+ */
+void
+psh_copy_make_tasks(int job_id, int64 nblocks, int workers)
+{
+	int64		range = nblocks / (workers * 8);
+	Oid			types[3] = {INT4OID, INT8OID, INT8OID};
+	Datum		values[3];
+
+	range = Min(Max(range, SMALLEST_RANGE), LARGEST_RANGE);
+	values[0] = Int32GetDatum(job_id);
+	values[1] = Int64GetDatum(nblocks);
+	values[2] = Int64GetDatum(range);
+	psh_sql(SPI_OK_INSERT,
+			"INSERT INTO partshift.task"
+			" (job_id, phase, task_no, next_block, end_block)"
+			" SELECT $1, 'copy', b / $3, b, least(b + $3, $2)"
+			" FROM generate_series(0, $2 - 1, $3) AS b",
+			3, types, values, NULL);
+}
+
+/* Claim a range; false with *left telling whether others are at work. */
+static bool
+claim(int job_id, Batch *batch, bool *left)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(job_id)};
+	bool		isnull;
+
+	if (psh_sql(SPI_OK_SELECT,
+				"SELECT task_no, next_block, end_block FROM partshift.task"
+				" WHERE job_id = $1 AND phase = 'copy' AND NOT done"
+				" ORDER BY task_no LIMIT 1 FOR UPDATE SKIP LOCKED",
+				1, types, values, NULL) == 0)
+	{
+		*left = psh_sql(SPI_OK_SELECT,
+						"SELECT FROM partshift.task WHERE job_id = $1"
+						" AND phase = 'copy' AND NOT done LIMIT 1",
+						1, types, values, NULL) > 0;
+		return false;
+	}
+	batch->task_no = DatumGetInt32(psh_sql_value(0, 1, &isnull));
+	batch->next = (BlockNumber) DatumGetInt64(psh_sql_value(0, 2, &isnull));
+	batch->end = (BlockNumber) DatumGetInt64(psh_sql_value(0, 3, &isnull));
+	return true;
+}
+
+static void
+save_progress(int job_id, const Batch *batch)
+{
+	Oid			types[7] = {INT4OID, INT4OID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT8OID
+	};
+	Datum		values[7];
+
+	values[0] = Int32GetDatum(job_id);
+	values[1] = Int32GetDatum(batch->task_no);
+	values[2] = Int64GetDatum((int64) batch->next);
+	values[3] = Int64GetDatum(batch->rows);
+	values[4] = Int64GetDatum(batch->skipped);
+	values[5] = Int64GetDatum(batch->unsure);
+	values[6] = Int64GetDatum(batch->bytes);
+	psh_sql(SPI_OK_UPDATE,
+			"UPDATE partshift.task SET next_block = $3,"
+			" done = $3 >= end_block, rows = rows + $4,"
+			" skipped = skipped + $5, unsure = unsure + $6,"
+			" bytes = bytes + $7"
+			" WHERE job_id = $1 AND phase = 'copy' AND task_no = $2",
+			7, types, values, NULL);
+}
+
+static void
+log_unsure(const PshJob *job, Relation source, TupleTableSlot *slot)
+{
+	Relation	log = table_open(job->log, RowExclusiveLock);
+	int			n = list_length(job->identity);
+	Datum		identity[INDEX_MAX_KEYS];
+
+	psh_identity_read(slot, psh_identity_columns(source, job->identity), n,
+					  identity);
+	psh_log_append(log, n, identity);
+	table_close(log, NoLock);
+}
+
+static bool
+time_is_up(const instr_time *start)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, *start);
+	return INSTR_TIME_GET_MILLISEC(now) + psh_throttle_owed() >= BATCH_MS;
+}
+
+/* Scan the claimed blocks until they end or the time is up. */
+static void
+scan_blocks(const PshJob *job, Relation source, PshRoute *route, Batch *batch)
+{
+	PshBuffers *buffers = psh_buffers_make(source, route);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(source),
+													&TTSOpsHeapTuple);
+	FullTransactionId next = ReadNextFullTransactionId();
+	TableScanDesc scan = table_beginscan_strat(source, GetActiveSnapshot(),
+											   0, NULL, true, false);
+	BlockNumber block = batch->next;
+	BlockNumber stop = batch->end;
+	instr_time	start;
+	HeapTuple	tuple;
+
+	INSTR_TIME_SET_CURRENT(start);
+	heap_setscanlimits(scan, batch->next, batch->end - batch->next);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		PshAge		age;
+
+		if (ItemPointerGetBlockNumber(&tuple->t_self) != block)
+		{
+			CHECK_FOR_INTERRUPTS();
+			block = ItemPointerGetBlockNumber(&tuple->t_self);
+			if (block > batch->next && time_is_up(&start))
+			{
+				stop = block;
+				break;
+			}
+		}
+		age = psh_horizon_age(&job->horizon, next, tuple->t_data);
+		if (age == PSH_NEW)
+		{
+			batch->skipped++;
+			continue;
+		}
+		ExecStoreHeapTuple(tuple, slot, false);
+		if (age == PSH_OLD)
+		{
+			int			leaf = psh_route_find(route, slot);
+
+			if (leaf < 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_CHECK_VIOLATION),
+						 errmsg("no partition takes a row of table \"%s\"",
+								RelationGetRelationName(source))));
+			psh_buffers_add(buffers, leaf, tuple, slot);
+			batch->rows++;
+			batch->bytes += tuple->t_len;
+		}
+		else
+		{
+			log_unsure(job, source, slot);
+			batch->unsure++;
+		}
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	psh_buffers_flush(buffers);
+	batch->next = stop;
+}
+
+/* One batch under the locks it needs; false when the source has moved. */
+static bool
+copy_batch(const PshJob *job, Batch *batch)
+{
+	Relation	source = table_open(job->relid, AccessShareLock);
+	Relation	shadow;
+	PshUser		saved;
+	bool		same_file = psh_relation_file(source) == job->source_file;
+
+	if (same_file)
+	{
+		psh_user_switch(job->owner, true, &saved);
+		shadow = table_open(job->shadow, AccessShareLock);
+		scan_blocks(job, source, psh_route_make(shadow, source), batch);
+		table_close(shadow, NoLock);
+		psh_user_restore(&saved);
+	}
+	table_close(source, NoLock);
+	return same_file;
+}
+
+static void
+save_throttled(int job_id, double milliseconds)
+{
+	Oid			types[2] = {INT4OID, FLOAT8OID};
+	Datum		values[2];
+
+	values[0] = Int32GetDatum(job_id);
+	values[1] = Float8GetDatum(milliseconds);
+	psh_sql(SPI_OK_UPDATE,
+			"UPDATE partshift.task SET throttled_ms = throttled_ms + $2"
+			" WHERE ctid = (SELECT ctid FROM partshift.task"
+			" WHERE job_id = $1 AND phase = 'copy'"
+			" ORDER BY task_no LIMIT 1 FOR UPDATE SKIP LOCKED)",
+			2, types, values, NULL);
+}
+
+/*
+ * Copy one batch, in a transaction of its own, after sleeping for the one
+ * before.  Returns PSH_STEP_REST while others hold what is left or the source
+ * has moved, PSH_STEP_FINISHED when nothing is left.
+ */
+PshStep
+psh_copy_run(int job_id)
+{
+	static double throttled = 0;
+	Batch		batch = {0};
+	PshJob	   *job;
+	bool		left = true;
+	bool		claimed;
+
+	if (psh_throttle_standbys_lag(job_id))
+		return PSH_STEP_REST;
+	throttled += psh_throttle_pay();
+
+	psh_txn_begin("copying");
+	job = psh_job_load(job_id);
+	if (job == NULL || job->phase != PSH_PHASE_COPY)
+	{
+		psh_txn_commit();
+		return PSH_STEP_FINISHED;
+	}
+	psh_throttle_start(job);
+	if (throttled >= 1000)
+	{
+		save_throttled(job_id, throttled);
+		throttled = 0;
+	}
+	claimed = claim(job_id, &batch, &left);
+	if (claimed)
+	{
+		claimed = copy_batch(job, &batch);
+		if (claimed)
+			save_progress(job_id, &batch);
+	}
+	psh_txn_commit();
+	if (claimed)
+		return PSH_STEP_AGAIN;
+	return left ? PSH_STEP_REST : PSH_STEP_FINISHED;
+}

@@ -1,0 +1,172 @@
+/*-------------------------------------------------------------------------
+ *
+ * launch.c
+ *	  Starting the processes of a conversion.
+ *
+ * Every command registers a dynamic background worker at once, so that a lack
+ * of slots is an error of the command, and the worker waits until the
+ * command's transaction has ended.  If that rolled back, the worker finds
+ * nothing to do and exits.
+ *
+ * A leader is started again by the postmaster ten seconds after it died, also
+ * after the server recovered from a crash.  A restart of the server forgets
+ * it; then partshift.resume() starts it, or the launcher, which runs where the
+ * library is preloaded.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "launch.h"
+
+#define RESTART_SECONDS 10
+
+PGDLLEXPORT void partshift_launcher_main(Datum arg);
+
+/*
+ * Register a worker for an order.  Returns false when all slots are taken.
+ * With a handle the caller is told when the worker starts and stops.
+ */
+bool
+psh_launch(const PshOrder *order, BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker = {0};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = order->role == PSH_ROLE_LEADER ?
+		RESTART_SECONDS : BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "partshift", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "partshift_worker_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "partshift worker", BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "partshift worker for job %d",
+			 order->job_id);
+	StaticAssertStmt(sizeof(PshOrder) <= BGW_EXTRALEN,
+					 "an order fits what a worker can be told");
+	memcpy(worker.bgw_extra, order, sizeof(PshOrder));
+	worker.bgw_notify_pid = handle ? MyProcPid : 0;
+	return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+/*
+ * Start a leader for a job when the current transaction has ended.  Raises
+ * CONFIGURATION_LIMIT_EXCEEDED when there is no slot for it.
+ */
+void
+psh_launch_leader(int job_id)
+{
+	PshOrder	order = {0};
+
+	order.database = MyDatabaseId;
+	order.role = PSH_ROLE_LEADER;
+	order.job_id = job_id;
+	order.caller = GetTopTransactionId();
+	if (!psh_launch(&order, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("could not start a background worker for the conversion"),
+				 errhint("You might need to increase max_worker_processes.")));
+}
+
+/*
+ * Register the launcher; only while preloading.
+ */
+void
+psh_launch_register_launcher(void)
+{
+	BackgroundWorker worker = {0};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "partshift", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "partshift_launcher_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "partshift launcher", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "partshift launcher", BGW_MAXLEN);
+	RegisterBackgroundWorker(&worker);
+}
+
+/* The databases that can be connected to, in the caller's memory. */
+static List *
+list_databases(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *databases = NIL;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext old;
+
+		if (!database->datallowconn || database->datistemplate)
+			continue;
+		old = MemoryContextSwitchTo(caller);
+		databases = lappend_oid(databases, database->oid);
+		MemoryContextSwitchTo(old);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	return databases;
+}
+
+/*
+ * The launcher: after a start of the server have the unfinished jobs of every
+ * database resumed, one database after the other, and exit.
+ */
+void
+partshift_launcher_main(Datum arg)
+{
+	List	   *databases;
+	ListCell   *cell;
+
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+	databases = list_databases();
+	foreach(cell, databases)
+	{
+		PshOrder	order = {0};
+		BackgroundWorkerHandle *handle;
+
+		CHECK_FOR_INTERRUPTS();
+		order.database = lfirst_oid(cell);
+		order.role = PSH_ROLE_RESUMER;
+		if (!psh_launch(&order, &handle))
+		{
+			ereport(LOG,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("could not look for unfinished conversions in database %u",
+							order.database),
+					 errhint("You might need to increase max_worker_processes.")));
+			continue;
+		}
+		(void) WaitForBackgroundWorkerShutdown(handle);
+	}
+	proc_exit(0);
+}

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * launch.h
+ *	  Starting the processes of a conversion.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PARTSHIFT_LAUNCH_H
+#define PARTSHIFT_LAUNCH_H
+
+#include "access/transam.h"
+#include "postmaster/bgworker.h"
+
+typedef enum PshRole
+{
+	PSH_ROLE_LEADER,			/* drives a job through its phases */
+	PSH_ROLE_HELPER,			/* takes tasks of one phase */
+	PSH_ROLE_RESUMER			/* starts a leader for each unfinished job */
+} PshRole;
+
+/* What a process is told at its start. */
+typedef struct PshOrder
+{
+	Oid			database;
+	PshRole		role;
+	int			job_id;
+	int			number;			/* of a helper, from 1 */
+	TransactionId caller;		/* begin when it has ended */
+} PshOrder;
+
+extern bool psh_launch(const PshOrder *order, BackgroundWorkerHandle **handle);
+extern void psh_launch_leader(int job_id);
+extern void psh_launch_register_launcher(void);
+
+#endif							/* PARTSHIFT_LAUNCH_H */

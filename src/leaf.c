@@ -1,0 +1,325 @@
+/*-------------------------------------------------------------------------
+ *
+ * leaf.c
+ *	  A table, partitioned or not, whose rows are found and written by
+ *	  identity.
+ *
+ * Used by the mirror triggers in the user's transaction and by reconcile in
+ * ours.  The executor's own insert and update would fire the triggers of the
+ * leaf, check its constraints and raise at a duplicate in any unique index;
+ * a mirrored row must do none of that.  Triggers fired on the source, and the
+ * source enforces the constraints.
+ *
+ * The identity's index is checked as always: no two transactions can be
+ * writing one identity, because each holds the row of the source that bears
+ * it.  Other unique indexes are checked as deferrable ones are, without
+ * waiting and without raising: a stale row that awaits reconcile may still
+ * hold the value.
+ *
+ * The caller has become the owner of the table, for index expressions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/attmap.h"
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "executor/executor.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "leaf.h"
+
+static void
+open_indexes(PshLeaf *leaf)
+{
+	List	   *list = RelationGetIndexList(leaf->rel);
+	ListCell   *cell;
+
+	leaf->indexes = palloc(sizeof(Relation) * Max(list_length(list), 1));
+	leaf->infos = palloc(sizeof(IndexInfo *) * Max(list_length(list), 1));
+	foreach(cell, list)
+	{
+		Relation	index = index_open(lfirst_oid(cell), RowExclusiveLock);
+		IndexInfo  *info = BuildIndexInfo(index);
+
+		leaf->indexes[leaf->nindexes] = index;
+		leaf->infos[leaf->nindexes] = info;
+		leaf->nindexes++;
+		if (leaf->estate == NULL &&
+			(info->ii_Expressions != NIL || info->ii_Predicate != NIL))
+			leaf->estate = CreateExecutorState();
+	}
+	list_free(list);
+}
+
+static PshLeaf *
+leaf_open(PshTable *table, Relation rel)
+{
+	PshLeaf    *leaf = palloc0(sizeof(PshLeaf));
+
+	leaf->rel = rel;
+	leaf->columns = psh_identity_columns(rel, table->identity);
+	leaf->key = psh_key_open(rel, leaf->columns, table->nidentity,
+							 table->lockmode);
+	leaf->found = table_slot_create(rel, NULL);
+	if (table->for_write)
+	{
+		leaf->row = MakeSingleTupleTableSlot(RelationGetDescr(rel),
+											 &TTSOpsVirtual);
+		open_indexes(leaf);
+	}
+	return leaf;
+}
+
+static void
+leaf_close(PshLeaf *leaf)
+{
+	int			i;
+
+	ExecDropSingleTupleTableSlot(leaf->found);
+	if (leaf->row)
+		ExecDropSingleTupleTableSlot(leaf->row);
+	for (i = 0; i < leaf->nindexes; i++)
+	{
+		psh_index_insert_cleanup(leaf->indexes[i], leaf->infos[i]);
+		index_close(leaf->indexes[i], NoLock);
+	}
+	if (leaf->estate)
+		FreeExecutorState(leaf->estate);
+	if (leaf->key)
+		psh_key_close(leaf->key);
+}
+
+/*
+ * Open a table to find its rows by identity and, for_write, to change them.
+ */
+PshTable *
+psh_table_open(Oid relid, List *identity, bool for_write)
+{
+	PshTable   *table = palloc0(sizeof(PshTable));
+
+	table->lockmode = for_write ? RowExclusiveLock : AccessShareLock;
+	table->rel = table_open(relid, table->lockmode);
+	table->identity = identity;
+	table->nidentity = list_length(identity);
+	table->for_write = for_write;
+	table->context = CurrentMemoryContext;
+	if (table->rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+	{
+		table->route = psh_route_make_identity(table->rel, identity);
+		table->nleaves = psh_route_count(table->route);
+	}
+	else
+		table->nleaves = 1;
+	table->leaves = palloc0(sizeof(PshLeaf *) * Max(table->nleaves, 1));
+	return table;
+}
+
+/*
+ * The heap in which a row of this identity is or would be, or NULL when no
+ * partition takes it.
+ */
+PshLeaf *
+psh_table_leaf(PshTable *table, const Datum *identity)
+{
+	int			i = 0;
+
+	if (table->route)
+		i = psh_route_find_identity(table->route, identity);
+	if (i < 0)
+		return NULL;
+	if (table->leaves[i] == NULL)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(table->context);
+		Relation	rel = table->rel;
+
+		if (table->route)
+			rel = table_open(psh_route_leaf(table->route, i),
+							 table->lockmode);
+		table->leaves[i] = leaf_open(table, rel);
+		MemoryContextSwitchTo(caller);
+	}
+	return table->leaves[i];
+}
+
+/*
+ * Close a table and its leaves; the locks stay to the end of the transaction.
+ */
+void
+psh_table_close(PshTable *table)
+{
+	int			i;
+
+	for (i = 0; i < table->nleaves; i++)
+	{
+		PshLeaf    *leaf = table->leaves[i];
+
+		if (leaf == NULL)
+			continue;
+		leaf_close(leaf);
+		if (table->route)
+			table_close(leaf->rel, NoLock);
+	}
+	table_close(table->rel, NoLock);
+}
+
+/*
+ * Find the row of this identity and leave it in leaf->found.  A row that has
+ * the index's columns in common but differs in the rest of the identity
+ * counts as found; the caller compares where that can be.
+ */
+PshFound
+psh_leaf_find(PshLeaf *leaf, const Datum *identity, Snapshot snapshot,
+			  TransactionId *busy)
+{
+	if (leaf->key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("table \"%s\" has lost the index that finds its rows",
+						RelationGetRelationName(leaf->rel))));
+	return psh_key_find(leaf->key, leaf->rel, identity, snapshot, leaf->found,
+						busy);
+}
+
+/*
+ * Make leaf->row of a row of another table, column by column by name.  The
+ * values point into the slot.
+ */
+void
+psh_leaf_load(PshLeaf *leaf, Relation from, TupleTableSlot *slot)
+{
+	AttrMap    *map = psh_attrmap_by_name(RelationGetDescr(from),
+										  RelationGetDescr(leaf->rel));
+
+	execute_attr_map_slot(map, slot, leaf->row);
+	free_attrmap(map);
+}
+
+/* Whether the row belongs into a partial index. */
+static bool
+satisfies_predicate(PshLeaf *leaf, IndexInfo *info)
+{
+	if (info->ii_Predicate == NIL)
+		return true;
+	if (info->ii_PredicateState == NULL)
+		info->ii_PredicateState = ExecPrepareQual(info->ii_Predicate,
+												  leaf->estate);
+	return ExecQual(info->ii_PredicateState,
+					GetPerTupleExprContext(leaf->estate));
+}
+
+/* Enter leaf->row, stored at its tts_tid; false when a value is not unique. */
+static bool
+insert_index_entries(PshLeaf *leaf, PshUpdateIndexes update, bool is_update)
+{
+	bool		distinct = true;
+	int			i;
+
+	if (leaf->estate)
+	{
+		ResetPerTupleExprContext(leaf->estate);
+		GetPerTupleExprContext(leaf->estate)->ecxt_scantuple = leaf->row;
+	}
+	for (i = 0; i < leaf->nindexes; i++)
+	{
+		Relation	index = leaf->indexes[i];
+		IndexInfo  *info = leaf->infos[i];
+		Datum		values[INDEX_MAX_KEYS];
+		bool		nulls[INDEX_MAX_KEYS];
+		IndexUniqueCheck check = UNIQUE_CHECK_NO;
+
+		if (!info->ii_ReadyForInserts)
+			continue;
+		if (is_update && psh_update_skips(update, info))
+			continue;
+		if (!satisfies_predicate(leaf, info))
+			continue;
+		FormIndexDatum(info, leaf->row, leaf->estate, values, nulls);
+		if (index->rd_index->indisunique)
+			check = UNIQUE_CHECK_PARTIAL;
+		if (leaf->key && RelationGetRelid(index) ==
+			RelationGetRelid(leaf->key->index) &&
+			leaf->rel->rd_rel->relispartition)
+			check = UNIQUE_CHECK_YES;
+		if (!index_insert(index, values, nulls, &leaf->row->tts_tid,
+						  leaf->rel, check, false, info) &&
+			check == UNIQUE_CHECK_PARTIAL)
+			distinct = false;
+	}
+	return distinct;
+}
+
+/*
+ * Insert leaf->row.  Returns false when some unique index other than a
+ * partition's identity may hold its value already; the row is there all the
+ * same, at leaf->row->tts_tid.
+ */
+bool
+psh_leaf_insert(PshLeaf *leaf)
+{
+	leaf->row->tts_tableOid = RelationGetRelid(leaf->rel);
+	table_tuple_insert(leaf->rel, leaf->row, GetCurrentCommandId(true), 0,
+					   NULL);
+	return insert_index_entries(leaf, 0, false);
+}
+
+/* What this transaction wrote in this command can be changed in the next. */
+static void
+step_past_own_write(PshLeaf *leaf)
+{
+	bool		isnull;
+	TransactionId xmin = DatumGetTransactionId(slot_getsysattr(leaf->found,
+															   MinTransactionIdAttributeNumber,
+															   &isnull));
+
+	if (TransactionIdIsCurrentTransactionId(xmin))
+		CommandCounterIncrement();
+}
+
+/*
+ * Put leaf->row in the place of leaf->found, waiting for whoever has that row
+ * locked.  Returns false when the row is not what it was: look again.
+ * *distinct is as what psh_leaf_insert() returns.
+ */
+bool
+psh_leaf_update(PshLeaf *leaf, bool *distinct)
+{
+	ItemPointerData tid = leaf->found->tts_tid;
+	TM_FailureData failure;
+	LockTupleMode lockmode;
+	PshUpdateIndexes update;
+	TM_Result	result;
+
+	step_past_own_write(leaf);
+	leaf->row->tts_tableOid = RelationGetRelid(leaf->rel);
+	result = table_tuple_update(leaf->rel, &tid, leaf->row,
+								GetCurrentCommandId(true), GetActiveSnapshot(),
+								InvalidSnapshot, true, &failure, &lockmode,
+								&update);
+	if (result != TM_Ok)
+		return false;
+	*distinct = insert_index_entries(leaf, update, true);
+	return true;
+}
+
+/*
+ * Delete leaf->found, waiting for whoever has it locked.  Returns false when
+ * it is not what it was: look again.
+ */
+bool
+psh_leaf_delete(PshLeaf *leaf)
+{
+	ItemPointerData tid = leaf->found->tts_tid;
+	TM_FailureData failure;
+
+	step_past_own_write(leaf);
+	return table_tuple_delete(leaf->rel, &tid, GetCurrentCommandId(true),
+							  GetActiveSnapshot(), InvalidSnapshot, true,
+							  &failure, false) == TM_Ok;
+}

@@ -1,0 +1,324 @@
+/*-------------------------------------------------------------------------
+ *
+ * mirror.c
+ *	  Write every change of a table to the table that follows it, in the
+ *	  same transaction.
+ *
+ * Forward, before the swap, the source is followed by the shadow; in reverse,
+ * after it, the new table by the legacy one.  The triggers run in the user's
+ * transaction as the table's owner, so that the user needs no privilege on
+ * the follower and the owner's index expressions run as nobody else.
+ *
+ * A forward mirror must not fail for a reason of ours, and by construction
+ * cannot: every row has a leaf.  A reverse mirror that cannot write legacy
+ * (gone, altered, or unique where the new table no longer is) drops out: it
+ * says so in partshift.dropout, and the user's write succeeds.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/partition.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "storage/bufmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "capture.h"
+#include "compat.h"
+#include "settle.h"
+#include "sql.h"
+
+PG_FUNCTION_INFO_V1(partshift_mirror_row);
+PG_FUNCTION_INFO_V1(partshift_mirror_truncate);
+PG_FUNCTION_INFO_V1(partshift_reverse_row);
+PG_FUNCTION_INFO_V1(partshift_reverse_truncate);
+
+static TriggerData *
+trigger_event(FunctionCallInfo fcinfo, bool row)
+{
+	TriggerData *event = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(event->tg_event) ||
+		(TRIGGER_FIRED_FOR_ROW(event->tg_event) != 0) != row)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function of a conversion was not called as the trigger it is for")));
+	return event;
+}
+
+/*
+ * Whether a version that was written in this transaction is still the row's
+ * last.  Its header is read in the table, not in a copy.
+ */
+static bool
+is_live(HeapTuple tuple)
+{
+	HeapTupleHeader header = tuple->t_data;
+
+	if ((header->t_infomask & HEAP_XMAX_INVALID) ||
+		HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask))
+		return true;
+	return !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(header));
+}
+
+/* Make the follower agree about the rows that the event names. */
+static bool
+follow_event(PshPair *pair, TriggerData *event, int n)
+{
+	AttrNumber *columns = psh_identity_columns(event->tg_relation,
+											   pair->follower->identity);
+	bool		update = TRIGGER_FIRED_BY_UPDATE(event->tg_event);
+	TupleTableSlot *row = update ? event->tg_newslot : event->tg_trigslot;
+	HeapTuple	tuple = update ? event->tg_newtuple : event->tg_trigtuple;
+	Datum		identity[INDEX_MAX_KEYS];
+	Datum		old[INDEX_MAX_KEYS];
+	bool		done;
+
+	psh_identity_read(row, columns, n, identity);
+	if (TRIGGER_FIRED_BY_DELETE(event->tg_event))
+		return psh_follow_remove(pair, identity);
+
+	if (is_live(tuple))
+		done = psh_follow_put(pair, event->tg_relation, row, identity);
+	else
+		done = psh_follow_settle(pair, identity);
+	if (done && update)
+	{
+		psh_identity_read(event->tg_trigslot, columns, n, old);
+		if (!psh_identity_equal(event->tg_relation, columns, n, old, identity))
+			done = psh_follow_remove(pair, old);
+	}
+	return done;
+}
+
+/*
+ * AFTER ROW trigger on the source, for each row.
+ */
+Datum
+partshift_mirror_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *event = trigger_event(fcinfo, true);
+	List	   *identity = psh_trigger_identity(event->tg_trigger);
+	PshPair		pair = {0};
+	PshUser		saved;
+
+	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
+	pair.authority = psh_table_open(RelationGetRelid(event->tg_relation),
+									identity, false);
+	pair.follower = psh_table_open(psh_trigger_target(event->tg_trigger),
+								   identity, true);
+	(void) follow_event(&pair, event, list_length(identity));
+	psh_table_close(pair.follower);
+	psh_table_close(pair.authority);
+	psh_user_restore(&saved);
+	return PointerGetDatum(NULL);
+}
+
+/* Give a table and its indexes new, empty files, as TRUNCATE does. */
+static void
+empty_table(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessExclusiveLock);
+	Oid			toast = rel->rd_rel->reltoastrelid;
+	ReindexParams params = {0};
+
+	psh_relation_set_new_file(rel, rel->rd_rel->relpersistence);
+	table_close(rel, NoLock);
+	if (OidIsValid(toast))
+	{
+		rel = table_open(toast, AccessExclusiveLock);
+		psh_relation_set_new_file(rel, rel->rd_rel->relpersistence);
+		table_close(rel, NoLock);
+	}
+	psh_reindex_relation(relid, REINDEX_REL_PROCESS_TOAST, &params);
+	CommandCounterIncrement();
+}
+
+/*
+ * AFTER TRUNCATE trigger on the source, which the transaction holds ACCESS
+ * EXCLUSIVE: nobody else has mirrored rows to the leaves that are not yet
+ * committed.
+ */
+Datum
+partshift_mirror_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *event = trigger_event(fcinfo, false);
+	Oid			shadow = psh_trigger_target(event->tg_trigger);
+	List	   *leaves;
+	ListCell   *cell;
+	PshUser		saved;
+
+	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
+	leaves = find_inheritance_children(shadow, AccessExclusiveLock);
+	foreach(cell, leaves)
+		empty_table(lfirst_oid(cell));
+	psh_user_restore(&saved);
+	return PointerGetDatum(NULL);
+}
+
+/* Record, once, that legacy no longer follows.  The write goes on. */
+static void
+drop_out(int job_id, const char *reason)
+{
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2];
+	PshUser		saved;
+
+	psh_user_switch(psh_extension_owner(), false, &saved);
+	SPI_connect();
+	values[0] = Int32GetDatum(job_id);
+	values[1] = CStringGetTextDatum(reason);
+	psh_sql(SPI_OK_INSERT,
+			"INSERT INTO partshift.dropout (job_id, reason)"
+			" SELECT $1, $2 WHERE NOT EXISTS"
+			" (SELECT FROM partshift.dropout WHERE job_id = $1)",
+			2, types, values, NULL);
+	SPI_finish();
+	psh_user_restore(&saved);
+}
+
+/* Whether every column of one table is in the other, and conversely. */
+static bool
+same_columns(TupleDesc a, TupleDesc b, Oid b_relid)
+{
+	int			difference = 0;
+	int			i;
+
+	for (i = 0; i < b->natts; i++)
+		difference += TupleDescAttr(b, i)->attisdropped ? 0 : 1;
+	for (i = 0; i < a->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(a, i);
+		AttrNumber	other;
+
+		if (attr->attisdropped)
+			continue;
+		difference--;
+		other = get_attnum(b_relid, NameStr(attr->attname));
+		if (other == InvalidAttrNumber ||
+			TupleDescAttr(b, other - 1)->atttypid != attr->atttypid)
+			return false;
+	}
+	return difference == 0;
+}
+
+static bool
+has_key(Relation rel, List *identity)
+{
+	PshKey	   *key = psh_key_open(rel, psh_identity_columns(rel, identity),
+								   list_length(identity), AccessShareLock);
+
+	if (key == NULL)
+		return false;
+	psh_key_close(key);
+	return true;
+}
+
+/* Why legacy cannot follow; NULL when it can. */
+static const char *
+unfit(Relation legacy, Relation rel, List *identity)
+{
+	if (!same_columns(RelationGetDescr(rel), RelationGetDescr(legacy),
+					  RelationGetRelid(legacy)))
+		return "its columns were changed";
+	if (!has_key(legacy, identity) || !has_key(rel, identity))
+		return "a key index is gone";
+	return NULL;
+}
+
+static Oid
+root_of(Relation rel)
+{
+	if (!rel->rd_rel->relispartition)
+		return RelationGetRelid(rel);
+	return llast_oid(get_partition_ancestors(RelationGetRelid(rel)));
+}
+
+static const char *
+follow_in_reverse(TriggerData *event, List *identity)
+{
+	Oid			target = psh_trigger_target(event->tg_trigger);
+	Relation	legacy = try_table_open(target, RowExclusiveLock);
+	const char *reason;
+	PshPair		pair = {0};
+
+	if (legacy == NULL)
+		return "the table is gone";
+	reason = unfit(legacy, event->tg_relation, identity);
+	if (reason == NULL)
+	{
+		pair.yields = true;
+		pair.authority = psh_table_open(root_of(event->tg_relation), identity,
+										false);
+		pair.follower = psh_table_open(target, identity, true);
+		if (!follow_event(&pair, event, list_length(identity)))
+			reason = "it holds unique what the new table does not";
+		psh_table_close(pair.follower);
+		psh_table_close(pair.authority);
+	}
+	table_close(legacy, NoLock);
+	return reason;
+}
+
+/*
+ * AFTER ROW trigger on the new table's leaves, for each row.
+ */
+Datum
+partshift_reverse_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *event = trigger_event(fcinfo, true);
+	const char *reason;
+	PshUser		saved;
+
+	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
+	reason = follow_in_reverse(event, psh_trigger_identity(event->tg_trigger));
+	psh_user_restore(&saved);
+	if (reason != NULL)
+		drop_out(psh_trigger_job(event->tg_trigger), reason);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * AFTER TRUNCATE trigger on the new table and on each leaf.  The table's own
+ * is the first to fire when all of it is truncated and empties legacy; a
+ * leaf's that finds legacy not empty was truncated by itself.
+ */
+Datum
+partshift_reverse_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *event = trigger_event(fcinfo, false);
+	Oid			target = psh_trigger_target(event->tg_trigger);
+	Relation	legacy;
+	const char *reason = NULL;
+	PshUser		saved;
+
+	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
+	legacy = try_table_open(target, AccessShareLock);
+	if (legacy == NULL)
+		reason = "the table is gone";
+	else
+	{
+		bool		empty = RelationGetNumberOfBlocks(legacy) == 0;
+
+		table_close(legacy, NoLock);
+		if (!event->tg_relation->rd_rel->relispartition)
+			empty_table(target);
+		else if (!empty)
+			reason = "a partition of the new table was truncated";
+	}
+	psh_user_restore(&saved);
+	if (reason != NULL)
+		drop_out(psh_trigger_job(event->tg_trigger), reason);
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,290 @@
+/*-------------------------------------------------------------------------
+ *
+ * phases.c
+ *	  Which step comes next.
+ *
+ * The leader of a job asks again after every step what the job's row says:
+ * an operator may have paused it, asked for something else or changed its
+ * settings.  Each step commits its own work, so that nothing here has to be
+ * remembered but the helpers it has started, and those only to know when to
+ * start others.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "copy.h"
+#include "ending.h"
+#include "index.h"
+#include "job.h"
+#include "launch.h"
+#include "phases.h"
+#include "prepare.h"
+#include "reconcile.h"
+#include "rewire.h"
+#include "sql.h"
+#include "swap.h"
+#include "verify.h"
+
+#define MAX_HELPERS 63
+#define HELPER_INTERVAL 1000	/* milliseconds between two looks */
+
+static BackgroundWorkerHandle *helpers[MAX_HELPERS];
+
+/* Start the helpers that the job should have and has not. */
+static void
+start_helpers(const PshJob *job)
+{
+	static TimestampTz last_look = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	int			i;
+
+	if (!TimestampDifferenceExceeds(last_look, now, HELPER_INTERVAL))
+		return;
+	last_look = now;
+	for (i = 0; i < job->workers - 1 && i < MAX_HELPERS; i++)
+	{
+		PshOrder	order = {0};
+		MemoryContext caller;
+		pid_t		pid;
+
+		if (helpers[i] &&
+			GetBackgroundWorkerPid(helpers[i], &pid) != BGWH_STOPPED)
+			continue;
+		if (helpers[i])
+			pfree(helpers[i]);
+		helpers[i] = NULL;
+		order.database = MyDatabaseId;
+		order.role = PSH_ROLE_HELPER;
+		order.job_id = job->id;
+		order.number = i + 1;
+		caller = MemoryContextSwitchTo(TopMemoryContext);
+		if (!psh_launch(&order, &helpers[i]))
+			helpers[i] = NULL;	/* no slot: fewer workers then */
+		MemoryContextSwitchTo(caller);
+	}
+}
+
+/* Change the job's row and, where it is another, its phase. */
+static void
+change_job(int job_id, const char *query, PshPhase phase)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(job_id)};
+	PshJob	   *job;
+
+	psh_txn_begin("changing the job");
+	job = psh_job_lock(job_id);
+	psh_sql(SPI_OK_UPDATE, query, 1, types, values, NULL);
+	if (job->phase != phase)
+		psh_job_advance(job, phase);
+	psh_txn_commit();
+}
+
+static void
+advance(int job_id, PshPhase next)
+{
+	psh_txn_begin("entering the next phase");
+	psh_job_advance(psh_job_lock(job_id), next);
+	psh_txn_commit();
+}
+
+static PshStep
+lead_copy(PshJob *job)
+{
+	PshStep		step;
+
+	if (psh_prepare_restart_if_moved(job->id))
+		return PSH_STEP_AGAIN;
+	start_helpers(job);
+	step = psh_copy_run(job->id);
+	if (step != PSH_STEP_FINISHED)
+		return step;
+	advance(job->id, PSH_PHASE_INDEX);
+	return PSH_STEP_AGAIN;
+}
+
+static PshStep
+lead_index(PshJob *job)
+{
+	static int	prepared = 0;
+	PshStep		step;
+
+	if (prepared != job->id)
+	{
+		if (psh_index_prepare(job) != PSH_STEP_FINISHED)
+			return PSH_STEP_AGAIN;
+		prepared = job->id;
+	}
+	start_helpers(job);
+	step = psh_index_build(job);
+	if (step != PSH_STEP_FINISHED)
+		return step;
+	step = psh_index_finish(job);
+	if (step == PSH_STEP_FINISHED)
+	{
+		prepared = 0;
+		return PSH_STEP_AGAIN;
+	}
+	return step;
+}
+
+static PshStep
+lead_mirror(PshJob *job)
+{
+	if (psh_prepare_restart_if_moved(job->id))
+		return PSH_STEP_AGAIN;
+	(void) psh_prepare_mirror(job->id);
+	return PSH_STEP_AGAIN;
+}
+
+static PshStep
+lead_rewire(PshJob *job)
+{
+	static int	prepared = 0;
+	int			direction = job->reverse ? -job->id : job->id;
+
+	if (prepared != direction)
+	{
+		if (psh_rewire_prepare(job) != PSH_STEP_FINISHED)
+			return PSH_STEP_AGAIN;
+		prepared = direction;
+	}
+	if (psh_rewire_run(job) == PSH_STEP_FINISHED)
+		prepared = 0;
+	return PSH_STEP_AGAIN;
+}
+
+static PshStep
+lead_ready(PshJob *job)
+{
+	if (job->swap_manual && !job->swap_requested && !job->reverse)
+		return PSH_STEP_FINISHED;
+	advance(job->id, PSH_PHASE_SWAP);
+	return PSH_STEP_AGAIN;
+}
+
+static PshStep
+lead_phase(PshJob *job)
+{
+	switch (job->phase)
+	{
+		case PSH_PHASE_PREPARE:
+			(void) psh_prepare_run(job->id);
+			return PSH_STEP_AGAIN;
+		case PSH_PHASE_COPY:
+			return lead_copy(job);
+		case PSH_PHASE_INDEX:
+			return lead_index(job);
+		case PSH_PHASE_MIRROR:
+			return lead_mirror(job);
+		case PSH_PHASE_RECONCILE:
+			{
+				PshStep		step = psh_reconcile_run(job->id);
+
+				return step == PSH_STEP_FINISHED ? PSH_STEP_AGAIN : step;
+			}
+		case PSH_PHASE_REWIRE:
+			return lead_rewire(job);
+		case PSH_PHASE_VERIFY:
+			{
+				PshStep		step = psh_verify_run(job);
+
+				return step == PSH_STEP_FINISHED ? PSH_STEP_AGAIN : step;
+			}
+		case PSH_PHASE_READY:
+			return lead_ready(job);
+		case PSH_PHASE_SWAP:
+			{
+				PshStep		step = psh_swap_run(job);
+
+				return step == PSH_STEP_FINISHED ? PSH_STEP_AGAIN : step;
+			}
+		case PSH_PHASE_DONE:
+			break;
+	}
+	if (job->reverse)
+	{
+		(void) psh_ending_drop_new(job);
+		return PSH_STEP_AGAIN;
+	}
+	return PSH_STEP_FINISHED;
+}
+
+/* What an operator asked for comes before the phase's own work. */
+static PshStep
+lead_request(PshJob *job)
+{
+	if (strcmp(job->request, "abort") == 0)
+		(void) psh_ending_abort(job);
+	else if (strcmp(job->request, "finalize") == 0)
+		(void) psh_ending_finalize(job);
+	else if (strcmp(job->request, "rollback") == 0)
+		change_job(job->id,
+				   "UPDATE partshift.job SET reverse = true, request = NULL"
+				   " WHERE job_id = $1", PSH_PHASE_REWIRE);
+	else
+	{
+		(void) psh_verify_compare(job, "full");
+		change_job(job->id,
+				   "UPDATE partshift.job SET request = NULL"
+				   " WHERE job_id = $1", job->phase);
+	}
+	return PSH_STEP_AGAIN;
+}
+
+static PshJob *
+load(int job_id)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	PshJob	   *job;
+
+	psh_txn_begin("reading the job");
+	MemoryContextSwitchTo(caller);
+	job = psh_job_load(job_id);
+	psh_txn_commit();
+	MemoryContextSwitchTo(caller);
+	return job;
+}
+
+/*
+ * Take the next step of a job, as its leader; outside a transaction.  Returns
+ * PSH_STEP_FINISHED when there is nothing to do until an operator says so.
+ */
+PshStep
+psh_phases_lead(int job_id)
+{
+	PshJob	   *job = load(job_id);
+
+	if (job == NULL || job->status != PSH_STATUS_ACTIVE)
+		return PSH_STEP_FINISHED;
+	if (job->request != NULL)
+		return lead_request(job);
+	return lead_phase(job);
+}
+
+/*
+ * Take a task of the present phase, as helper `number`.  Returns
+ * PSH_STEP_FINISHED when there is none to take.
+ */
+PshStep
+psh_phases_help(int job_id, int number)
+{
+	PshJob	   *job = load(job_id);
+	PshStep		step = PSH_STEP_FINISHED;
+
+	if (job == NULL || job->status != PSH_STATUS_ACTIVE ||
+		job->request != NULL || number >= job->workers)
+		return PSH_STEP_FINISHED;
+	if (job->phase == PSH_PHASE_COPY)
+		step = psh_copy_run(job_id);
+	else if (job->phase == PSH_PHASE_INDEX)
+		step = psh_index_build(job);
+	return step == PSH_STEP_AGAIN ? step : PSH_STEP_FINISHED;
+}

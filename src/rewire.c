@@ -1,0 +1,130 @@
+/*-------------------------------------------------------------------------
+ *
+ * rewire.c
+ *	  The phase rewire: foreign keys of the table that gets the name next.
+ *
+ * The statements are computed once and stored as tasks.  Each is a
+ * transaction of its own together with the mark that it is done, so a worker
+ * that comes after a crash goes on with the first that is not.  Only the
+ * leader runs them, in order.
+ *
+ * A statement that validates a key can take long.  The job's row is therefore
+ * not locked meanwhile: an operator's request must not wait for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "pgstat.h"
+
+#include "rewire.h"
+#include "snapshots.h"
+#include "sql.h"
+
+/*
+ * Store the statements to run, unless they are stored.  Those of the first
+ * swap give way to those of a rollback; a task's object is the table that
+ * gets the name.
+ */
+PshStep
+psh_rewire_prepare(PshJob *job)
+{
+	Oid			types[3] = {INT4OID, BOOLOID, OIDOID};
+	Datum		values[3];
+
+	values[0] = Int32GetDatum(job->id);
+	values[1] = BoolGetDatum(job->reverse);
+	values[2] = ObjectIdGetDatum(job->reverse ? job->relid : job->shadow);
+
+	psh_txn_begin("preparing foreign keys");
+	(void) psh_job_lock(job->id);
+	psh_sql(SPI_OK_DELETE,
+			"DELETE FROM partshift.task"
+			" WHERE job_id = $1 AND phase = 'rewire' AND object <> $3",
+			3, types, values, NULL);
+	if (psh_sql(SPI_OK_SELECT,
+				"SELECT FROM partshift.task"
+				" WHERE job_id = $1 AND phase = 'rewire' LIMIT 1",
+				1, types, values, NULL) == 0)
+		psh_sql(SPI_OK_INSERT,
+				"INSERT INTO partshift.task"
+				" (job_id, phase, task_no, object, run_as, command)"
+				" SELECT $1, 'rewire', t.n, $3, t.run_as, t.command"
+				" FROM partshift.rewire_tasks($1, $2)"
+				" WITH ORDINALITY AS t (run_as, command, n)",
+				3, types, values, NULL);
+	psh_txn_commit();
+	return PSH_STEP_FINISHED;
+}
+
+/*
+ * Find and lock the first task not done.  Returns its number, or -1.
+ */
+static int
+next_task(int job_id, Oid *run_as, char **command)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(job_id)};
+	Datum		user;
+	bool		isnull;
+
+	if (psh_sql(SPI_OK_SELECT,
+				"SELECT task_no, run_as, command FROM partshift.task"
+				" WHERE job_id = $1 AND phase = 'rewire' AND NOT done"
+				" ORDER BY task_no LIMIT 1 FOR UPDATE",
+				1, types, values, NULL) == 0)
+		return -1;
+	user = psh_sql_value(0, 2, &isnull);
+	*run_as = isnull ? InvalidOid : DatumGetObjectId(user);
+	*command = psh_sql_text(0, 3);
+	return DatumGetInt32(psh_sql_value(0, 1, &isnull));
+}
+
+static void
+mark_done(int job_id, int task_no)
+{
+	Oid			types[2] = {INT4OID, INT4OID};
+	Datum		values[2];
+
+	values[0] = Int32GetDatum(job_id);
+	values[1] = Int32GetDatum(task_no);
+	psh_sql(SPI_OK_UPDATE,
+			"UPDATE partshift.task SET done = true"
+			" WHERE job_id = $1 AND phase = 'rewire' AND task_no = $2",
+			2, types, values, NULL);
+}
+
+/*
+ * Run the next statement.  Returns AGAIN while there may be more; FINISHED
+ * once the job has gone on to verify.
+ *
+ * A transaction with a snapshot older than the end of reconcile would fail
+ * to serialize when an action of a new key met a row it cannot see, hence the
+ * wait before the first of them.
+ */
+PshStep
+psh_rewire_run(PshJob *job)
+{
+	int			task_no;
+	Oid			run_as;
+	char	   *command;
+
+	if (psh_snapshots_wait(job) != PSH_STEP_FINISHED)
+		return PSH_STEP_AGAIN;
+
+	psh_txn_begin("rewire");
+	task_no = next_task(job->id, &run_as, &command);
+	if (task_no < 0)
+	{
+		psh_job_advance(psh_job_lock(job->id), PSH_PHASE_VERIFY);
+		psh_txn_commit();
+		return PSH_STEP_FINISHED;
+	}
+	pgstat_report_activity(STATE_RUNNING, command);
+	psh_sql_run(run_as, command);
+	mark_done(job->id, task_no);
+	psh_txn_commit();
+	return PSH_STEP_AGAIN;
+}

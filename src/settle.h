@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * settle.h
+ *	  Making one table follow another, row by row.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PARTSHIFT_SETTLE_H
+#define PARTSHIFT_SETTLE_H
+
+#include "leaf.h"
+
+typedef struct PshPair
+{
+	PshTable   *authority;		/* what it holds is right */
+	PshTable   *follower;		/* what is made to agree */
+	bool		yields;			/* a duplicate makes the follower drop out
+								 * instead of being left for the authority to
+								 * refuse */
+} PshPair;
+
+extern bool psh_follow_put(PshPair *pair, Relation from, TupleTableSlot *row,
+						   const Datum *identity);
+extern bool psh_follow_remove(PshPair *pair, const Datum *identity);
+extern bool psh_follow_settle(PshPair *pair, const Datum *identity);
+
+#endif							/* PARTSHIFT_SETTLE_H */

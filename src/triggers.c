@@ -1,0 +1,239 @@
+/*-------------------------------------------------------------------------
+ *
+ * triggers.c
+ *	  Installing, checking and removing the triggers of a conversion.
+ *
+ * A trigger's arguments say all it needs: the job's number, the table it
+ * writes to, and the identity's columns.  They fire in every replication
+ * role.  Those on the source are internal ones: pg_dump does not dump them,
+ * \d does not list them, and no DROP TRIGGER of a user reaches them.  The
+ * row trigger on the new table is an ordinary one, because only an ordinary
+ * one is given to partitions that are added later.
+ *
+ * Changing a trigger's firing state needs SHARE ROW EXCLUSIVE, dropping it
+ * ACCESS EXCLUSIVE.  So the switch from capture to mirror leaves the capture
+ * trigger behind disabled, and the swap drops it, which has that lock anyway.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_func.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "capture.h"
+#include "compat.h"
+
+#define FIXED_ARGS 2			/* job and target, before the identity */
+
+/* What a kind is made of. */
+static const struct
+{
+	const char *name;
+	const char *row_function;
+	const char *truncate_function;	/* or NULL */
+	bool		internal;
+}			kinds[] =
+{
+	{"partshift_capture", "capture_row", NULL, true},
+	{"partshift_mirror", "mirror_row", "mirror_truncate", true},
+	{"partshift_reverse", "reverse_row", "reverse_truncate", false}
+};
+
+static Oid
+function_oid(const char *name)
+{
+	return LookupFuncName(list_make2(makeString("partshift"),
+									 makeString(pstrdup(name))),
+						  0, NULL, false);
+}
+
+static void
+create_trigger(Oid relid, PshTriggerKind kind, const PshJob *job, bool row)
+{
+	CreateTrigStmt *stmt = makeNode(CreateTrigStmt);
+	Oid			target = job->relid;
+	ListCell   *cell;
+
+	if (kind == PSH_TRIGGER_CAPTURE)
+		target = job->log;
+	else if (kind == PSH_TRIGGER_MIRROR)
+		target = job->shadow;
+
+	stmt->trigname = psprintf("%s_%d%s", kinds[kind].name, job->id,
+							  row ? "" : "_truncate");
+	stmt->relation = makeRangeVar(get_namespace_name(get_rel_namespace(relid)),
+								  get_rel_name(relid), -1);
+	stmt->row = row;
+	stmt->timing = TRIGGER_TYPE_AFTER;
+	stmt->events = row ?
+		TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE :
+		TRIGGER_TYPE_TRUNCATE;
+	stmt->args = list_make2(makeString(psprintf("%d", job->id)),
+							makeString(psprintf("%u", target)));
+	foreach(cell, job->identity)
+		stmt->args = lappend(stmt->args, makeString(lfirst(cell)));
+
+	CreateTriggerFiringOn(stmt, NULL, relid, InvalidOid, InvalidOid,
+						  InvalidOid,
+						  function_oid(row ? kinds[kind].row_function :
+									   kinds[kind].truncate_function),
+						  InvalidOid, NULL, kinds[kind].internal || !row,
+						  false, TRIGGER_FIRES_ALWAYS);
+	CommandCounterIncrement();
+}
+
+/*
+ * Install the triggers of a kind on a table.  The caller holds SHARE ROW
+ * EXCLUSIVE on it, and on its partitions when there are any.
+ */
+void
+psh_triggers_install(Oid relid, PshTriggerKind kind, const PshJob *job)
+{
+	List	   *leaves;
+	ListCell   *cell;
+
+	create_trigger(relid, kind, job, true);
+	if (kinds[kind].truncate_function == NULL)
+		return;
+	create_trigger(relid, kind, job, false);
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		return;
+	leaves = find_inheritance_children(relid, NoLock);
+	foreach(cell, leaves)
+		create_trigger(lfirst_oid(cell), kind, job, false);
+}
+
+static bool
+is_of_kind(const Trigger *trigger, PshTriggerKind kind, const PshJob *job)
+{
+	return (trigger->tgfoid == function_oid(kinds[kind].row_function) ||
+			(kinds[kind].truncate_function &&
+			 trigger->tgfoid == function_oid(kinds[kind].truncate_function)))
+		&& trigger->tgnargs > FIXED_ARGS && psh_trigger_job(trigger) == job->id;
+}
+
+/*
+ * Keep the triggers of a kind from firing.  The caller holds SHARE ROW
+ * EXCLUSIVE on the table.
+ */
+void
+psh_triggers_disable(Oid relid, PshTriggerKind kind, const PshJob *job)
+{
+	Relation	rel = table_open(relid, NoLock);
+	List	   *names = NIL;
+	ListCell   *cell;
+	int			i;
+
+	for (i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
+		if (is_of_kind(&rel->trigdesc->triggers[i], kind, job))
+			names = lappend(names,
+							pstrdup(rel->trigdesc->triggers[i].tgname));
+	foreach(cell, names)
+		psh_trigger_set_firing(rel, lfirst(cell), TRIGGER_DISABLED);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+static void
+drop_from(Oid relid, const PshJob *job)
+{
+	Relation	rel = table_open(relid, AccessExclusiveLock);
+	ObjectAddresses *doomed = new_object_addresses();
+	int			kind;
+	int			i;
+
+	for (i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &rel->trigdesc->triggers[i];
+		ObjectAddress address;
+
+		for (kind = 0; kind < lengthof(kinds); kind++)
+			if (is_of_kind(trigger, kind, job))
+				break;
+		if (kind == lengthof(kinds) || trigger->tgisclone)
+			continue;
+		ObjectAddressSet(address, TriggerRelationId, trigger->tgoid);
+		add_exact_object_address(&address, doomed);
+	}
+	performMultipleDeletions(doomed, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+	free_object_addresses(doomed);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+/*
+ * Drop every trigger of the job from a table and its partitions; none is no
+ * error.  Takes ACCESS EXCLUSIVE.
+ */
+void
+psh_triggers_drop(Oid relid, const PshJob *job)
+{
+	List	   *leaves = NIL;
+	ListCell   *cell;
+
+	drop_from(relid, job);
+	if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
+		leaves = find_inheritance_children(relid, AccessExclusiveLock);
+	foreach(cell, leaves)
+		drop_from(lfirst_oid(cell), job);
+}
+
+/*
+ * Whether the table's triggers of a kind are all there and fire always.  The
+ * caller holds a lock on the table.
+ */
+bool
+psh_triggers_in_place(Oid relid, PshTriggerKind kind, const PshJob *job)
+{
+	Relation	rel = table_open(relid, NoLock);
+	int			wanted = kinds[kind].truncate_function ? 2 : 1;
+	int			i;
+
+	for (i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
+		if (is_of_kind(&rel->trigdesc->triggers[i], kind, job) &&
+			rel->trigdesc->triggers[i].tgenabled == TRIGGER_FIRES_ALWAYS)
+			wanted--;
+	table_close(rel, NoLock);
+	return wanted == 0;
+}
+
+/*
+ * The number of the job that a trigger of ours belongs to.
+ */
+int
+psh_trigger_job(const Trigger *trigger)
+{
+	return pg_strtoint32(trigger->tgargs[0]);
+}
+
+/*
+ * The table that a trigger of ours writes to.
+ */
+Oid
+psh_trigger_target(const Trigger *trigger)
+{
+	return (Oid) strtoul(trigger->tgargs[1], NULL, 10);
+}
+
+/*
+ * The names of the identity's columns.
+ */
+List *
+psh_trigger_identity(const Trigger *trigger)
+{
+	List	   *identity = NIL;
+	int			i;
+
+	for (i = FIXED_ARGS; i < trigger->tgnargs; i++)
+		identity = lappend(identity, trigger->tgargs[i]);
+	return identity;
+}

@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * vacuum.h
+ *	  VACUUM and ANALYZE of the new tables, run by workers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PARTSHIFT_VACUUM_H
+#define PARTSHIFT_VACUUM_H
+
+#include "job.h"
+
+extern PshStep psh_vacuum_leaf(int job_id);
+extern void psh_vacuum_analyze(Oid relid);
+
+#endif							/* PARTSHIFT_VACUUM_H */
