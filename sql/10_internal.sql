@@ -41,7 +41,7 @@ COMMENT ON FUNCTION partshift.query_as(oid, text) IS
 
 CREATE FUNCTION partshift.create_job(relation regclass, strategy text,
 	key text, options jsonb) RETURNS integer
-LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'partshift_create_job';
 
 COMMENT ON FUNCTION partshift.create_job(regclass, text, text, jsonb) IS
@@ -49,7 +49,7 @@ COMMENT ON FUNCTION partshift.create_job(regclass, text, text, jsonb) IS
 
 CREATE FUNCTION partshift.plan_job(relation regclass, strategy text,
 	key text, options jsonb) RETURNS jsonb
-LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'partshift_plan_job';
 
 COMMENT ON FUNCTION partshift.plan_job(regclass, text, text, jsonb) IS

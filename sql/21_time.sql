@@ -243,6 +243,36 @@ $$;
 COMMENT ON FUNCTION partshift.common_pattern(timestamp[]) IS
 'how given moments are written in names';
 
+CREATE FUNCTION partshift.grid_bound(number numeric, step interval, type oid)
+RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT partshift.from_local(partshift.grid_moment(number, step), type)
+$$;
+
+COMMENT ON FUNCTION partshift.grid_bound(numeric, interval, oid) IS
+'the boundary at which a step of the grid begins';
+
+/*
+ * A local time that occurs twice stands for the second; a value in the first
+ * then belongs to the step before.
+ */
+CREATE FUNCTION partshift.first_step(value text, step interval, type oid)
+RETURNS numeric
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN partshift.bound_rank(partshift.grid_bound(number, step, type), type)
+					 > partshift.bound_rank(value, type)
+				THEN number - 1 ELSE number
+		   END
+	FROM partshift.step_number(partshift.to_local(value, type), step) number
+$$;
+
+COMMENT ON FUNCTION partshift.first_step(text, interval, oid) IS
+'the step of the grid that a value is in, as the first of a table''s data';
+
 CREATE FUNCTION partshift.time_leaves(type oid, step interval, data_range text[], premake integer)
 RETURNS SETOF partshift.leaf
 LANGUAGE plpgsql STABLE
@@ -250,9 +280,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	local_now timestamp := now();
-	first_moment timestamp := coalesce(partshift.to_local(data_range[1], type), local_now);
+	first_step numeric := partshift.first_step(
+		coalesce(data_range[1], partshift.from_local(local_now, type)), step, type);
 	last_moment timestamp := greatest(partshift.to_local(data_range[2], type), local_now);
-	first_step numeric := partshift.step_number(first_moment, step);
 	last_step numeric := partshift.step_number(last_moment, step) + premake;
 	pattern text := partshift.step_pattern(step);
 BEGIN
@@ -260,19 +290,22 @@ BEGIN
 
 	RETURN QUERY
 	WITH grid AS (
-		SELECT number,
-			   partshift.grid_moment(number, step) AS moment,
-			   partshift.from_local(partshift.grid_moment(number, step), type) AS lower,
-			   partshift.from_local(partshift.grid_moment(number + 1, step), type) AS upper
-		FROM generate_series(first_step, last_step) number
+		SELECT partshift.grid_bound(number, step, type) AS bound,
+			   max(partshift.grid_moment(number, step)) AS moment
+		FROM generate_series(first_step, last_step + 1) number
+		GROUP BY 1
+	), ranges AS (
+		SELECT bound AS lower, moment,
+			   lead(bound) OVER (ORDER BY partshift.bound_rank(bound, type)) AS upper
+		FROM grid
 	)
 	SELECT partshift.time_label(CASE WHEN lower = 'MINVALUE' THEN moment
 									 ELSE partshift.to_local(lower, type)
 								END, pattern),
 		   lower, upper, NULL::text[]
-	FROM grid
-	WHERE partshift.bound_rank(lower, type) < partshift.bound_rank(upper, type)
-	ORDER BY number;
+	FROM ranges
+	WHERE upper IS NOT NULL
+	ORDER BY partshift.bound_rank(lower, type);
 END
 $$;
 

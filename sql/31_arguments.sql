@@ -3,32 +3,32 @@
  */
 
 CREATE FUNCTION partshift.known_options()
-RETURNS TABLE(name text, strategies text[], choices text[])
+RETURNS TABLE(name text, kinds text[], strategies text[], choices text[])
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	VALUES ('partitions', '{hash,list}'::text[], NULL::text[]),
-		   ('every', '{range}', NULL),
-		   ('premake', '{range}', NULL),
-		   ('bounds', '{range}', NULL),
-		   ('timezone', '{range}', NULL),
-		   ('lists', '{list}', NULL),
-		   ('default_partition', '{range,list}', '{keep,drop}'),
-		   ('name_format', '{hash,range,list}', NULL),
-		   ('swap', '{hash,range,list}', '{auto,manual}'),
-		   ('verify', '{hash,range,list}', '{full,count,none}'),
-		   ('workers', '{hash,range,list}', NULL),
-		   ('foreign_keys', '{hash,range,list}', '{error,drop}'),
-		   ('unique_keys', '{hash,range,list}', '{error,extend,per_partition}'),
-		   ('legacy_name', '{hash,range,list}', NULL),
-		   ('keep_legacy', '{hash,range,list}', NULL),
-		   ('reverse_sync', '{hash,range,list}', NULL),
-		   ('cost_delay', '{hash,range,list}', NULL),
-		   ('cost_limit', '{hash,range,list}', NULL)
+	VALUES ('partitions', '{number}'::text[], '{hash,list}'::text[], NULL::text[]),
+		   ('every', '{string}', '{range}', NULL),
+		   ('premake', '{number}', '{range}', NULL),
+		   ('bounds', '{array,object}', '{range}', NULL),
+		   ('timezone', '{string}', '{range}', NULL),
+		   ('lists', '{object}', '{list}', NULL),
+		   ('default_partition', '{string}', '{range,list}', '{keep,drop}'),
+		   ('name_format', '{string}', '{hash,range,list}', NULL),
+		   ('swap', '{string}', '{hash,range,list}', '{auto,manual}'),
+		   ('verify', '{string}', '{hash,range,list}', '{full,count,none}'),
+		   ('workers', '{number}', '{hash,range,list}', NULL),
+		   ('foreign_keys', '{string}', '{hash,range,list}', '{error,drop}'),
+		   ('unique_keys', '{string}', '{hash,range,list}', '{error,extend,per_partition}'),
+		   ('legacy_name', '{string}', '{hash,range,list}', NULL),
+		   ('keep_legacy', '{boolean}', '{hash,range,list}', NULL),
+		   ('reverse_sync', '{boolean}', '{hash,range,list}', NULL),
+		   ('cost_delay', '{number}', '{hash,range,list}', NULL),
+		   ('cost_limit', '{number}', '{hash,range,list}', NULL)
 $$;
 
 COMMENT ON FUNCTION partshift.known_options() IS
-'the options, the strategies they are for, and the words they take';
+'the options, the kinds of JSON values they are, the strategies they are for, and the words they take';
 
 CREATE FUNCTION partshift.check_option_names(strategy text, options jsonb)
 RETURNS SETOF partshift.finding
@@ -49,6 +49,24 @@ $$;
 
 COMMENT ON FUNCTION partshift.check_option_names(text, jsonb) IS
 'refuses options that are not known, or not for this strategy';
+
+CREATE FUNCTION partshift.check_option_kinds(options jsonb)
+RETURNS SETOF partshift.finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT f.*
+	FROM partshift.known_options() known,
+		 partshift.refused('argument', known.name, '22023',
+			format('option "%s" must be of JSON type %s', known.name,
+				   array_to_string(known.kinds, ' or '))) f
+	WHERE options ? known.name
+	  AND NOT jsonb_typeof(options->known.name) = ANY (known.kinds)
+	ORDER BY known.name
+$$;
+
+COMMENT ON FUNCTION partshift.check_option_kinds(jsonb) IS
+'refuses values of options that are not of the right kind';
 
 CREATE FUNCTION partshift.check_option_words(options jsonb)
 RETURNS SETOF partshift.finding
@@ -163,6 +181,10 @@ BEGIN
 		RETURN;
 	END IF;
 	RETURN QUERY SELECT * FROM partshift.check_option_names(strategy, options);
+	RETURN QUERY SELECT * FROM partshift.check_option_kinds(options);
+	IF FOUND THEN
+		RETURN;
+	END IF;
 	RETURN QUERY SELECT * FROM partshift.check_option_words(options);
 	RETURN QUERY SELECT * FROM partshift.check_option_numbers(options);
 	RETURN QUERY SELECT * FROM partshift.check_option_pairs(options);

@@ -21,6 +21,17 @@ $$;
 COMMENT ON FUNCTION partshift.mentions_table(pg_node_tree, oid) IS
 'whether an expression mentions more of the table than its columns';
 
+CREATE FUNCTION partshift.extension_detail()
+RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT 'ON CONFLICT must name the longer list of columns, and uniqueness of the shorter one is not enforced.'
+$$;
+
+COMMENT ON FUNCTION partshift.extension_detail() IS
+'what it means for the application that a unique index is extended';
+
 CREATE FUNCTION partshift.check_unique_index(relid oid, entry jsonb, key_index oid, unique_keys text)
 RETURNS SETOF partshift.finding
 LANGUAGE sql STABLE
@@ -34,7 +45,7 @@ AS $$
 			SELECT w.*
 			FROM partshift.warned('key', name,
 					format('key "%s" is extended by partition key column %s', name, columns),
-					'Statements with ON CONFLICT must name the longer list of columns, and uniqueness of the shorter one is not enforced.') w
+					partshift.extension_detail()) w
 			WHERE (entry->>'oid')::oid = key_index AND columns IS NOT NULL
 			UNION ALL
 			SELECT r.*
@@ -48,7 +59,7 @@ AS $$
 			SELECT w.*
 			FROM partshift.warned('unique', name,
 					format('unique index "%s" is extended by partition key column %s', name, columns),
-					'Statements with ON CONFLICT must name the longer list of columns, and uniqueness of the shorter one is not enforced.') w
+					partshift.extension_detail()) w
 			WHERE (entry->>'oid')::oid IS DISTINCT FROM key_index AND columns IS NOT NULL
 			  AND unique_keys = 'extend'
 			UNION ALL

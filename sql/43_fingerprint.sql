@@ -160,14 +160,13 @@ AS $$
 			AND t.oid = p.objid
 	WHERE p.deptype NOT IN ('i', 'P', 'S')
 		AND c.relkind IS DISTINCT FROM 'i'
+		AND c.relispartition IS NOT TRUE
 		AND d.adrelid IS DISTINCT FROM fingerprint_dependents.relid
 		AND o.contype IS DISTINCT FROM 'f'
 		AND o.conrelid IS DISTINCT FROM fingerprint_dependents.relid
 		AND (t.oid IS NULL OR NOT t.tgisinternal)
-		AND NOT EXISTS (
-			SELECT FROM partshift.prepared_tables() AS s(oid)
-			WHERE s.oid IN (c.oid, l.polrelid, d.adrelid, o.conrelid,
-							t.tgrelid))
+		AND coalesce(c.oid, l.polrelid, d.adrelid, o.conrelid, t.tgrelid, 0)
+			NOT IN (SELECT partshift.prepared_tables())
 $$;
 
 COMMENT ON FUNCTION partshift.fingerprint_dependents(oid) IS

@@ -115,16 +115,17 @@ COMMENT ON FUNCTION partshift.index_detail_commands(oid, oid, boolean) IS
 'statements for what an index has beside its definition: statistics targets, comments';
 
 /*
- * A limited number at a time: each statement locks a leaf and its index until
- * the transaction ends.
+ * As the owner, because the server folds the constants of an index expression
+ * to compare two indexes.  A limited number at a time: each statement locks a
+ * leaf and its index until the transaction ends.
  */
 CREATE FUNCTION partshift.attach_commands(job_id integer)
 RETURNS TABLE (run_as oid, command text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT NULL::oid, format('ALTER INDEX %I.%I ATTACH PARTITION %I.%I',
-							 n.nspname, x.relname, n.nspname, c.relname)
+	SELECT j.owner, format('ALTER INDEX %I.%I ATTACH PARTITION %I.%I',
+						   n.nspname, x.relname, n.nspname, c.relname)
 	FROM partshift.job j
 		JOIN pg_class s ON s.oid = j.shadow
 		JOIN pg_namespace n ON n.oid = s.relnamespace,

@@ -24,9 +24,10 @@ SELECT j.job_id,
 	j.status,
 	j.request,
 	pg_get_userbyid(j.owner) AS owner,
-	CASE WHEN j.swapped_at IS NOT NULL AND j.phase = 'done'
-		AND j.status <> 'rolled_back'
-		THEN format('%I.%I', j.schema_name, j.legacy_name) END AS legacy,
+	(SELECT format('%I.%I', n.nspname, c.relname)
+	 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+	 WHERE c.oid = j.relid AND (j.phase = 'done' OR j.reverse)
+		AND j.status <> 'rolled_back') AS legacy,
 	j.swap_mode,
 	j.verify_mode,
 	j.workers,

@@ -125,7 +125,6 @@ psh_compare_begin(const PshJob *job, bool hashed)
 {
 	MemoryContext context = CurrentMemoryContext;
 	PshComparison *cmp = palloc0(sizeof(PshComparison));
-	PshJob		alone = *job;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -148,8 +147,7 @@ psh_compare_begin(const PshJob *job, bool hashed)
 	make_leaves(cmp);
 
 	/* The job's other workers rest meanwhile: all of its rate is ours. */
-	alone.workers = 1;
-	psh_throttle_start(&alone);
+	psh_throttle_start(job, 1);
 	return cmp;
 }
 

@@ -288,7 +288,7 @@ psh_copy_run(int job_id)
 		psh_txn_commit();
 		return PSH_STEP_FINISHED;
 	}
-	psh_throttle_start(job);
+	psh_throttle_start(job, job->workers);
 	if (throttled >= 1000)
 	{
 		save_throttled(job_id, throttled);

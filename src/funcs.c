@@ -35,10 +35,17 @@ PG_FUNCTION_INFO_V1(partshift_order_job);
 PG_FUNCTION_INFO_V1(partshift_alter_job);
 
 static void
-require_table_owner(Oid relid)
+require_table_owner(FunctionCallInfo fcinfo)
 {
-	char	   *name = get_rel_name(relid);
+	Oid			relid;
+	char	   *name;
 
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("relation must not be null")));
+	relid = PG_GETARG_OID(0);
+	name = get_rel_name(relid);
 	if (name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
@@ -69,11 +76,15 @@ call_with_arguments(FunctionCallInfo fcinfo, const char *query)
 {
 	Oid			types[4] = {OIDOID, TEXTOID, TEXTOID, JSONBOID};
 	Datum		values[4];
+	char		nulls[5] = "    ";
 	int			i;
 
 	for (i = 0; i < 4; i++)
-		values[i] = PG_GETARG_DATUM(i);
-	psh_sql(SPI_OK_SELECT, query, 4, types, values, NULL);
+	{
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
+	}
+	psh_sql(SPI_OK_SELECT, query, 4, types, values, nulls);
 }
 
 /*
@@ -88,7 +99,7 @@ partshift_create_job(PG_FUNCTION_ARGS)
 	int			job_id;
 
 	PreventCommandDuringRecovery("partshift.convert()");
-	require_table_owner(PG_GETARG_OID(0));
+	require_table_owner(fcinfo);
 	begin_as_extension(&saved);
 	call_with_arguments(fcinfo, "SELECT partshift.new_job($1, $2, $3, $4)");
 	job_id = DatumGetInt32(psh_sql_value(0, 1, &isnull));
@@ -107,7 +118,7 @@ partshift_plan_job(PG_FUNCTION_ARGS)
 	PshUser		saved;
 	char	   *plan;
 
-	require_table_owner(PG_GETARG_OID(0));
+	require_table_owner(fcinfo);
 	begin_as_extension(&saved);
 	call_with_arguments(fcinfo,
 						"SELECT partshift.make_plan($1, $2, $3, $4, 0)");

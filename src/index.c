@@ -149,13 +149,15 @@ static void
 copy_details(Oid source, Oid target, bool comments)
 {
 	Oid			types[3] = {OIDOID, OIDOID, BOOLOID};
-	Datum		values[3] = {ObjectIdGetDatum(source),
-		ObjectIdGetDatum(target), BoolGetDatum(comments)};
+	Datum		values[3];
 	List	   *commands = NIL;
 	ListCell   *cell;
 	uint64		n;
 	uint64		i;
 
+	values[0] = ObjectIdGetDatum(source);
+	values[1] = ObjectIdGetDatum(target);
+	values[2] = BoolGetDatum(comments);
 	n = psh_sql(SPI_OK_SELECT,
 				"SELECT partshift.index_detail_commands($1, $2, $3)",
 				3, types, values, NULL);
@@ -257,9 +259,11 @@ static void
 finish_task(int job_id, const IndexTask *task, Oid index)
 {
 	Oid			types[3] = {INT4OID, INT4OID, OIDOID};
-	Datum		values[3] = {Int32GetDatum(job_id),
-		Int32GetDatum(task->task_no), ObjectIdGetDatum(index)};
+	Datum		values[3];
 
+	values[0] = Int32GetDatum(job_id);
+	values[1] = Int32GetDatum(task->task_no);
+	values[2] = ObjectIdGetDatum(index);
 	psh_sql(SPI_OK_UPDATE,
 			"UPDATE partshift.task"
 			" SET done = true, result = $3,"

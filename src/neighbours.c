@@ -5,8 +5,15 @@
  *
  * Dropping and renaming foreign keys locks the tables at both ends, ACCESS
  * EXCLUSIVE.  Left to the statements, those locks would be taken in their
- * order, some by upgrading a weaker one.  So all are taken beforehand, in OID
- * order, and the list is made before the first is asked for.
+ * order, some by upgrading a weaker one.  So all are taken beforehand, and the
+ * list is made before the first is asked for.
+ *
+ * The order is that of OIDs at first.  No fixed order suits every application:
+ * one whose transactions all write table A and then B meets a swap that has
+ * locked B and waits for A in a deadlock, every time.  So the table for which
+ * a try waited in vain is the first of the next try.  Then nothing is held
+ * while its users finish, and those that come after wait without holding
+ * anything else of what they would have written later.
  *
  *-------------------------------------------------------------------------
  */
@@ -50,6 +57,21 @@ psh_neighbours_list(int job_id, bool of_source)
 	return relations;
 }
 
+/* The table for which the last try waited in vain, or InvalidOid. */
+static Oid	stubborn = InvalidOid;
+
+static void
+lock_one(Oid relid, instr_time *since)
+{
+	Oid			first = stubborn;
+
+	stubborn = relid;
+	LockRelationOid(relid, AccessExclusiveLock);
+	stubborn = first;
+	if (INSTR_TIME_IS_ZERO(*since))
+		INSTR_TIME_SET_CURRENT(*since);
+}
+
 /*
  * Lock `relations`, which psh_neighbours_list() made in an earlier
  * transaction, and note when the first lock was granted.  Returns false when
@@ -63,11 +85,9 @@ psh_neighbours_lock(int job_id, bool of_source, List *relations,
 	ListCell   *cell;
 
 	INSTR_TIME_SET_ZERO(*since);
+	if (list_member_oid(relations, stubborn))
+		lock_one(stubborn, since);
 	foreach(cell, relations)
-	{
-		LockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
-		if (INSTR_TIME_IS_ZERO(*since))
-			INSTR_TIME_SET_CURRENT(*since);
-	}
+		lock_one(lfirst_oid(cell), since);
 	return equal(relations, psh_neighbours_list(job_id, of_source));
 }

@@ -263,7 +263,7 @@ psh_reconcile_run(int job_id)
 
 	psh_txn_begin("reconciling");
 	job = psh_job_lock(job_id);
-	psh_throttle_start(job);
+	psh_throttle_start(job, 1);
 	step = run_batch(job);
 	psh_txn_commit();
 	return step;

@@ -62,15 +62,16 @@ limit_for(const PshJob *job)
 }
 
 /*
- * Count the cost of what this process does from now on, under the job's
- * present settings.  What is owed already stays owed.
+ * Count the cost of what this process does from now on, as one of `workers`
+ * that do the same, under the job's present settings.  What is owed already
+ * stays owed.
  */
 void
-psh_throttle_start(const PshJob *job)
+psh_throttle_start(const PshJob *job, int workers)
 {
 	delay = delay_for(job);
 	limit = Max(limit_for(job), 1);
-	sharers = Max(job->workers, 1);
+	sharers = Max(workers, 1);
 	VacuumCostActive = delay > 0;
 	if (!VacuumCostActive)
 		VacuumCostBalance = 0;
@@ -86,7 +87,8 @@ psh_throttle_owed(void)
 }
 
 /*
- * Sleep for what is owed and return how long that was, in milliseconds.
+ * Sleep for what is owed and return how long that was, in milliseconds.  Less
+ * than a millisecond stays owed: no sleep is so short.
  */
 double
 psh_throttle_pay(void)
@@ -94,6 +96,8 @@ psh_throttle_pay(void)
 	double		owed = psh_throttle_owed();
 	double		left = owed;
 
+	if (owed < 1)
+		return 0;
 	VacuumCostBalance = 0;
 	while (left >= 1)
 	{

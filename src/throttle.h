@@ -10,7 +10,7 @@
 
 #include "job.h"
 
-extern void psh_throttle_start(const PshJob *job);
+extern void psh_throttle_start(const PshJob *job, int workers);
 extern double psh_throttle_owed(void);
 extern double psh_throttle_pay(void);
 extern void psh_throttle_point(void);

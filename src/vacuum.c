@@ -137,7 +137,7 @@ read_candidates(int job_id, int *task_nos, Oid *leaves, bool *any_left)
 					  "SELECT b.object FROM partshift.task b"
 					  " WHERE b.job_id = $1 AND b.phase = 'index'"
 					  " AND NOT b.done AND b.other IS NOT NULL)"
-					  " ORDER BY t.task_no LIMIT 65",
+					  " ORDER BY t.task_no LIMIT " CppAsString2(MAX_CANDIDATES),
 					  1, types, values, NULL);
 	Assert(n <= MAX_CANDIDATES);
 	for (i = 0; i < n; i++)
