@@ -102,6 +102,10 @@ AS $$
 					(SELECT string_agg(inhrelid::regclass::text, ', ' ORDER BY inhrelid::regclass::text)
 					 FROM pg_inherits WHERE inhparent = relid)),
 			 'Use ALTER TABLE ... NO INHERIT for each of them.'),
+			(NOT has_schema_privilege(c.relowner, n.oid, 'USAGE'), '42501',
+			 format('owner of table "%s" cannot use its schema', c.relname),
+			 'Statements of a conversion that evaluate the owner''s expressions run as the owner.',
+			 format('Use GRANT USAGE ON SCHEMA %I TO %I.', n.nspname, pg_get_userbyid(c.relowner))),
 			(c.reloftype <> 0, '0A000',
 			 format('cannot convert typed table "%s"', c.relname),
 			 format('It is a table of type %s.', format_type(c.reloftype, NULL)),

@@ -66,8 +66,11 @@ AS $$
 	FROM (SELECT t.tgname, t.tgfoid, t.tgconstrrelid,
 				 t.tgtype & 1 <> 0 AS for_row,
 				 t.tgtype & 2 <> 0 AND t.tgtype & 20 <> 0 AS before_write,
-				 t.tgoldtable IS NOT NULL OR t.tgnewtable IS NOT NULL AS with_tables
-		  FROM pg_trigger t
+				 t.tgoldtable IS NOT NULL OR t.tgnewtable IS NOT NULL AS with_tables,
+				 t.tgqual IS NOT NULL
+					AND NOT has_function_privilege(c.relowner, t.tgfoid, 'EXECUTE')
+					AS owner_cannot_create
+		  FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
 		  WHERE t.tgrelid = relid AND NOT t.tgisinternal) t,
 		 LATERAL (
 			SELECT r.*
@@ -81,6 +84,13 @@ AS $$
 					format('constraint trigger "%s" refers to another table', t.tgname),
 					format('It is FROM table %s.', t.tgconstrrelid::regclass), NULL) r
 			WHERE t.tgconstrrelid <> 0
+			UNION ALL
+			SELECT r.*
+			FROM partshift.refused('trigger', t.tgname, '42501',
+					format('owner of the table cannot execute the function of trigger "%s"', t.tgname),
+					'A trigger with a WHEN condition is created as the table''s owner.',
+					format('Use GRANT EXECUTE ON FUNCTION %s TO the owner.', t.tgfoid::regprocedure)) r
+			WHERE t.owner_cannot_create
 			UNION ALL
 			SELECT r.*
 			FROM partshift.changed_key_column(t.tgfoid, key_columns) changed,

@@ -6,7 +6,8 @@
  * Names are used instead of OIDs where another conversion may put a new
  * object of the same name in the place of an old one: foreign keys and views
  * do not change their meaning by that.  Our own objects must not count:
- * internal triggers, and foreign keys that a conversion is preparing.
+ * internal triggers, and foreign keys that a conversion is preparing.  Nor do
+ * the partitions of the new table, which come and go in its daily life.
  */
 CREATE FUNCTION partshift.prepared_tables() RETURNS SETOF oid
 LANGUAGE sql STABLE
@@ -70,7 +71,8 @@ AS $$
 	FROM pg_inherits i WHERE i.inhrelid = fingerprint_table.relid
 	UNION ALL
 	SELECT format('child %s', i.inhrelid)
-	FROM pg_inherits i WHERE i.inhparent = fingerprint_table.relid
+	FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent
+	WHERE i.inhparent = fingerprint_table.relid AND c.relkind <> 'p'
 $$;
 
 COMMENT ON FUNCTION partshift.fingerprint_table(oid) IS

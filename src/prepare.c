@@ -171,7 +171,7 @@ psh_prepare_restart_if_moved(int job_id)
 	bool		moved;
 
 	psh_txn_begin("looking for the source's file");
-	job = psh_job_lock(job_id);
+	job = psh_job_load(job_id);
 	moved = has_moved(job, AccessShareLock);
 	psh_txn_commit();
 	if (!moved)
