@@ -14,7 +14,12 @@
  * for later (false), so that no transaction of ours ever waits for a user's
  * while it holds a row that a user may want.
  *
- * When the source has the row, a share lock on it keeps every writer away
+ * When the source has the row and the shadow's is equal to it, all is done: the
+ * source was read after the mirror triggers were in place and the shadow after
+ * the source, so whatever differs later will have been mirrored.  Rows that
+ * are written again and again stand in the log as often, and cost one lock.
+ *
+ * When they differ, a share lock on the source's row keeps every writer away
  * until we commit, and the shadow's row is made equal.
  *
  * When it has not, the order is: lock the shadow's row, then look in the
@@ -86,6 +91,22 @@ is_equal(PshLeaf *leaf)
 			return false;
 	}
 	return true;
+}
+
+/* Whether the shadow's row is settled and equal to the one in `from`. */
+static bool
+agrees_already(PshTable *shadow, PshLeaf *from, const Datum *identity)
+{
+	PshLeaf    *leaf = psh_table_leaf(shadow, identity);
+	SnapshotData dirty;
+	TransactionId busy;
+
+	InitDirtySnapshot(dirty);
+	if (leaf == NULL ||
+		psh_leaf_find(leaf, identity, &dirty, &busy) != PSH_FOUND)
+		return false;
+	psh_leaf_load(leaf, from->rel, from->found);
+	return is_equal(leaf);
 }
 
 /* The source's row is locked in `from`: make the shadow's equal to it. */
@@ -165,15 +186,19 @@ psh_agree(PshTable *source, PshTable *shadow, const Datum *identity)
 	PshLeaf    *from = psh_table_leaf(source, identity);
 	Datum		current[INDEX_MAX_KEYS];
 	PshLeaf    *leaf;
+	bool		same;
 	bool		absent;
 
 	if (!find_now(from, identity))
 		return remove_row(source, shadow, identity);
+	psh_identity_read(from->found, from->columns, source->nidentity, current);
+	same = psh_identity_equal(source->rel, from->columns, source->nidentity,
+							  identity, current);
+	if (same && agrees_already(shadow, from, identity))
+		return true;
 	if (!lock_row(from, LockTupleShare))
 		return false;
-	psh_identity_read(from->found, from->columns, source->nidentity, current);
-	if (psh_identity_equal(source->rel, from->columns, source->nidentity,
-						   identity, current))
+	if (same)
 		return put_row(shadow, from, identity);
 
 	/* The key has another identity now: this one is gone, and cannot return. */

@@ -24,13 +24,15 @@ SELECT * FROM probe.leaves('events') LIMIT 3;
 SELECT count(*) = 1 + 2 + 1 + 12 * (extract(year FROM now()) - 2024)
 		+ extract(month FROM now()) - 1 AS months_until_then
 FROM probe.leaves('events');
-SELECT bound FROM probe.leaves('events')
-WHERE leaf::text = 'events_p' || to_char(now() + interval '2 months', 'YYYYMM')
-	AND bound = format('FOR VALUES FROM (%L) TO (%L)',
+SELECT bound = format('FOR VALUES FROM (%L) TO (%L)',
 		date_trunc('month', now(), 'UTC') + interval '2 months',
-		date_trunc('month', now(), 'UTC') + interval '3 months') IS NOT TRUE;
+		date_trunc('month', now(), 'UTC') + interval '3 months') AS last_is_right
+FROM probe.leaves('events')
+WHERE leaf::text = 'events_p'
+	|| to_char(date_trunc('month', now()) + interval '2 months', 'YYYYMM');
 SELECT * FROM probe.leaves('events') ORDER BY leaf = 'events_default'::regclass DESC LIMIT 1;
-SELECT tableoid::regclass, count(*) FROM events GROUP BY 1 ORDER BY 1::text;
+SELECT tableoid::regclass, count(*) FROM events GROUP BY 1
+ORDER BY tableoid::regclass::text;
 SELECT * FROM probe.differences('before', 'events');
 SELECT * FROM probe.damages('events');
 
