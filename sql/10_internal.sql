@@ -87,8 +87,10 @@ BEGIN
 				 OR l.relation IN (SELECT c.confrelid FROM pg_constraint c
 								   WHERE c.conrelid = j.relid))
 		LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-		LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL
-			AND l.virtualtransaction = '-1/' || p.transaction::text
+		LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL
+			AND x.locktype = 'transactionid' AND x.granted
+			AND x.virtualtransaction = l.virtualtransaction
+		LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid
 	WHERE j.job_id = record_blocker.job_id
 		AND l.pid IS DISTINCT FROM pg_backend_pid()
 		AND (a.backend_type IS DISTINCT FROM 'partshift worker')

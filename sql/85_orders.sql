@@ -7,13 +7,19 @@ RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	message text := format('cannot %s job %s', what, job.job_id);
+	detail text := format('Its phase is %s and its status %s.',
+						  job.phase, job.status);
 BEGIN
+	IF hint IS NULL THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = message, DETAIL = detail;
+	END IF;
 	RAISE EXCEPTION USING
 		ERRCODE = 'object_not_in_prerequisite_state',
-		MESSAGE = format('cannot %s job %s', what, job.job_id),
-		DETAIL = format('Its phase is %s and its status %s.',
-						job.phase, job.status),
-		HINT = hint;
+		MESSAGE = message, DETAIL = detail, HINT = hint;
 END
 $$;
 

@@ -29,22 +29,25 @@
 #include "default_leaf.h"
 
 /*
- * Whether no row of the leaf is visible to a snapshot taken now.  The caller
- * holds a lock on it.  Read without the executor, which would load the
- * owner's expressions.
+ * Whether the leaf has no row that anybody can see.  One that has been deleted
+ * counts while a snapshot may be in use that still shows it: whoever has that
+ * snapshot must find the row after the swap as well.  The caller holds a lock
+ * on the leaf.  Read without the executor, which would load the owner's
+ * expressions.
  */
 bool
 psh_default_leaf_empty(Oid leaf)
 {
 	Relation	rel = table_open(leaf, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	SnapshotData snapshot;
+	TableScanDesc scan;
 	bool		empty;
 
+	InitNonVacuumableSnapshot(snapshot, GlobalVisTestFor(rel));
+	scan = table_beginscan(rel, &snapshot, 0, NULL);
 	empty = !table_scan_getnextslot(scan, ForwardScanDirection, slot);
 	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	return empty;

@@ -132,8 +132,11 @@ make_scan_keys(PshKey *key)
 }
 
 /*
- * Open the unique index of the table that covers the most leading columns of
- * the identity, or return NULL when there is none.
+ * Open a unique index of the table over leading columns of the identity, or
+ * return NULL when there is none.  On a partition it is the longest, the
+ * identity's own.  On an ordinary table it is the shortest: a row that has
+ * kept its key but is of another identity now must be met, not stumbled over
+ * when the row is written.
  */
 PshKey *
 psh_key_open(Relation rel, const AttrNumber *columns, int n, LOCKMODE lockmode)
@@ -147,7 +150,8 @@ psh_key_open(Relation rel, const AttrNumber *columns, int n, LOCKMODE lockmode)
 		Relation	index = index_open(lfirst_oid(cell), lockmode);
 		int			nkeys = covers(index, columns, n);
 
-		if (nkeys <= key->nkeys)
+		if (nkeys == 0 ||
+			(key->index && (nkeys <= key->nkeys) == rel->rd_rel->relispartition))
 		{
 			index_close(index, NoLock);
 			continue;

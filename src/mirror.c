@@ -83,23 +83,22 @@ follow_event(PshPair *pair, TriggerData *event, int n)
 	HeapTuple	tuple = update ? event->tg_newtuple : event->tg_trigtuple;
 	Datum		identity[INDEX_MAX_KEYS];
 	Datum		old[INDEX_MAX_KEYS];
-	bool		done;
 
 	psh_identity_read(row, columns, n, identity);
 	if (TRIGGER_FIRED_BY_DELETE(event->tg_event))
 		return psh_follow_remove(pair, identity);
 
-	if (is_live(tuple))
-		done = psh_follow_put(pair, event->tg_relation, row, identity);
-	else
-		done = psh_follow_settle(pair, identity);
-	if (done && update)
+	/* The old row first: what else it holds unique the new one may have. */
+	if (update)
 	{
 		psh_identity_read(event->tg_trigslot, columns, n, old);
-		if (!psh_identity_equal(event->tg_relation, columns, n, old, identity))
-			done = psh_follow_remove(pair, old);
+		if (!psh_identity_equal(event->tg_relation, columns, n, old, identity) &&
+			!psh_follow_remove(pair, old))
+			return false;
 	}
-	return done;
+	if (is_live(tuple))
+		return psh_follow_put(pair, event->tg_relation, row, identity);
+	return psh_follow_settle(pair, identity);
 }
 
 /*
