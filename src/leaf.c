@@ -96,16 +96,13 @@ leaf_close(PshLeaf *leaf)
 		psh_key_close(leaf->key);
 }
 
-/*
- * Open a table to find its rows by identity and, for_write, to change them.
- */
-PshTable *
-psh_table_open(Oid relid, List *identity, bool for_write)
+static PshTable *
+table_make(Relation rel, List *identity, bool for_write)
 {
 	PshTable   *table = palloc0(sizeof(PshTable));
 
 	table->lockmode = for_write ? RowExclusiveLock : AccessShareLock;
-	table->rel = table_open(relid, table->lockmode);
+	table->rel = rel;
 	table->identity = identity;
 	table->nidentity = list_length(identity);
 	table->for_write = for_write;
@@ -118,7 +115,36 @@ psh_table_open(Oid relid, List *identity, bool for_write)
 	else
 		table->nleaves = 1;
 	table->leaves = palloc0(sizeof(PshLeaf *) * Max(table->nleaves, 1));
+	table->parts = palloc0(sizeof(PshTable *) * Max(table->nleaves, 1));
 	return table;
+}
+
+/*
+ * Open a table to find its rows by identity and, for_write, to change them.
+ */
+PshTable *
+psh_table_open(Oid relid, List *identity, bool for_write)
+{
+	LOCKMODE	lockmode = for_write ? RowExclusiveLock : AccessShareLock;
+
+	return table_make(table_open(relid, lockmode), identity, for_write);
+}
+
+/* Open partition i; after the swap it may have partitions itself. */
+static void
+open_part(PshTable *table, int i)
+{
+	MemoryContext caller = MemoryContextSwitchTo(table->context);
+	Relation	rel = table->rel;
+
+	if (table->route)
+		rel = table_open(psh_route_leaf(table->route, i), table->lockmode);
+	if (table->route &&
+		rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		table->parts[i] = table_make(rel, table->identity, table->for_write);
+	else
+		table->leaves[i] = leaf_open(table, rel);
+	MemoryContextSwitchTo(caller);
 }
 
 /*
@@ -134,17 +160,10 @@ psh_table_leaf(PshTable *table, const Datum *identity)
 		i = psh_route_find_identity(table->route, identity);
 	if (i < 0)
 		return NULL;
-	if (table->leaves[i] == NULL)
-	{
-		MemoryContext caller = MemoryContextSwitchTo(table->context);
-		Relation	rel = table->rel;
-
-		if (table->route)
-			rel = table_open(psh_route_leaf(table->route, i),
-							 table->lockmode);
-		table->leaves[i] = leaf_open(table, rel);
-		MemoryContextSwitchTo(caller);
-	}
+	if (table->leaves[i] == NULL && table->parts[i] == NULL)
+		open_part(table, i);
+	if (table->parts[i])
+		return psh_table_leaf(table->parts[i], identity);
 	return table->leaves[i];
 }
 
@@ -160,6 +179,8 @@ psh_table_close(PshTable *table)
 	{
 		PshLeaf    *leaf = table->leaves[i];
 
+		if (table->parts[i])
+			psh_table_close(table->parts[i]);
 		if (leaf == NULL)
 			continue;
 		leaf_close(leaf);

@@ -39,6 +39,7 @@ typedef struct PshTable
 	PshRoute   *route;			/* NULL for a plain table */
 	int			nleaves;
 	PshLeaf   **leaves;			/* opened when first needed */
+	struct PshTable **parts;	/* instead, where a partition has partitions */
 } PshTable;
 
 extern PshTable *psh_table_open(Oid relid, List *identity, bool for_write);

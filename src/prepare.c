@@ -41,10 +41,17 @@ check_fingerprint(const PshJob *job)
 {
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(job->relid)};
+	const char *fingerprint;
 
 	psh_sql(SPI_OK_SELECT, "SELECT partshift.fingerprint($1)", 1, types,
 			values, NULL);
-	if (strcmp(psh_sql_text(0, 1), job->fingerprint) != 0)
+	fingerprint = psh_sql_text(0, 1);
+	if (fingerprint == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s\" no longer exists", job->table_name),
+				 errhint("Abort job %d.", job->id)));
+	if (strcmp(fingerprint, job->fingerprint) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("definition of table \"%s\" has changed since the conversion was planned",

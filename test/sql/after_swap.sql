@@ -11,8 +11,8 @@ SELECT partshift.convert('plays', 'list', 'grp', partitions => 4,
 	legacy_name => 'plays_old') AS job \gset
 SELECT partshift.convert('tree', 'hash', 'id', partitions => 3,
 	legacy_name => 'tree_old') AS tree_job \gset
-CALL partshift.wait(:job);
-CALL partshift.wait(:tree_job);
+CALL probe.finish(:job);
+CALL probe.finish(:tree_job);
 SELECT probe.state(:job), probe.state(:tree_job);
 \set plays plays_old
 \set tree tree_old
@@ -32,7 +32,7 @@ SELECT * FROM probe.differences('plays', 'plays_old');
 
 -- The comparison serves after the swap as well.
 SELECT partshift.verify(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT leaf, source_rows = shadow_rows AS same, equal FROM partshift.verification
 WHERE job_id = :job ORDER BY leaf;
 
@@ -41,8 +41,8 @@ CREATE TABLE before AS TABLE plays;
 CREATE TABLE tree_before AS TABLE tree;
 SELECT partshift.rollback(:job);
 SELECT partshift.rollback(:tree_job);
-CALL partshift.wait(:job);
-CALL partshift.wait(:tree_job);
+CALL probe.finish(:job);
+CALL probe.finish(:tree_job);
 SELECT probe.state(:job), probe.state(:tree_job);
 SELECT relname, relkind FROM pg_class
 WHERE relkind IN ('r', 'p') AND relname ~ '^(plays|tree)' ORDER BY 1;
@@ -56,10 +56,10 @@ DROP TABLE tree, tree_before, before;
 -- A rolled back table can be converted again.
 SELECT partshift.convert('plays', 'hash', 'id, grp', partitions => 2,
 	legacy_name => 'plays_old') AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 
 -- Finalized: legacy stays as it is.
 CREATE TABLE before AS TABLE plays;
@@ -81,14 +81,14 @@ SELECT pg_get_serial_sequence('items', 'id') AS id,
 	pg_get_serial_sequence('items', 'name') AS name;
 SELECT partshift.convert('items', 'hash', 'id', partitions => 2,
 	legacy_name => 'items_old') AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT pg_get_serial_sequence('items', 'id') AS id,
 	pg_get_serial_sequence('items', 'number') AS number,
 	pg_get_serial_sequence('items', 'name') AS name;
 INSERT INTO items (name) VALUES ('new') RETURNING id, number;
 SELECT * FROM probe.differences('items', 'items_old');
 SELECT partshift.rollback(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT pg_get_serial_sequence('items', 'id') AS id,
 	pg_get_serial_sequence('items', 'number') AS number,
@@ -100,9 +100,9 @@ WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace ORDER BY 1;
 -- With the legacy table dropped, the sequences stay.
 SELECT partshift.convert('items', 'hash', 'id', partitions => 2,
 	keep_legacy => false) AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 INSERT INTO items (name) VALUES ('newest') RETURNING id, number;
 SELECT relname FROM pg_class
 WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace ORDER BY 1;
@@ -113,14 +113,14 @@ CREATE TABLE items (id integer PRIMARY KEY, name text);
 INSERT INTO items SELECT g, 'n' FROM generate_series(1, 100) g;
 SELECT partshift.convert('items', 'hash', 'id', partitions => 2,
 	legacy_name => 'items_old', reverse_sync => false) AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 DELETE FROM items WHERE id < 50;
 SELECT count(*) FROM items_old;
 SELECT rollback_possible FROM partshift.jobs WHERE job_id = :job;
 SELECT probe.refusal(format('SELECT partshift.rollback(%s)', :job));
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE items, items_old;
 
 -- What ends the way back: the write succeeds, and the job says why.
@@ -140,7 +140,7 @@ $$;
 CALL prepare();
 SELECT partshift.convert('items', 'list', 'grp', partitions => 3,
 	legacy_name => 'items_old') AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 INSERT INTO items VALUES (1, 2, 'again');
 SELECT * FROM reason();
 UPDATE items SET name = 'still' WHERE id = 1;
@@ -150,25 +150,25 @@ SELECT count(*) FROM partshift.dropout WHERE job_id = :job;
 SELECT regexp_replace(probe.refusal(format('SELECT partshift.rollback(%s)', :job)),
 	'since \d\S+ \S+:', 'since then:');
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE items, items_old;
 
 -- another definition of either table;
 CALL prepare();
 SELECT partshift.convert('items', 'list', 'grp', partitions => 3,
 	legacy_name => 'items_old') AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 ALTER TABLE items ADD COLUMN more integer;
 UPDATE items SET more = 1 WHERE id = 1;
 SELECT * FROM reason();
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE items, items_old;
 
 CALL prepare();
 SELECT partshift.convert('items', 'list', 'grp', partitions => 3,
 	legacy_name => 'items_old') AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DO $$
 BEGIN
 	EXECUTE (SELECT format('ALTER TABLE items_old DROP CONSTRAINT %I', conname)
@@ -179,20 +179,20 @@ $$;
 UPDATE items SET name = 'm' WHERE id = 1;
 SELECT * FROM reason();
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE items, items_old;
 
 -- the legacy table dropped;
 CALL prepare();
 SELECT partshift.convert('items', 'list', 'grp', partitions => 3,
 	legacy_name => 'items_old') AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE items_old;
 INSERT INTO items VALUES (101, 0, 'm');
 SELECT * FROM reason();
 SELECT count(*) FROM items;
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 DROP TABLE items;
 
@@ -200,7 +200,7 @@ DROP TABLE items;
 CALL prepare();
 SELECT partshift.convert('items', 'list', 'grp', partitions => 3,
 	legacy_name => 'items_old') AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 TRUNCATE items;
 INSERT INTO items VALUES (1, 0, 'm'), (2, 1, 'm');
 SELECT * FROM probe.differences('items', 'items_old');
@@ -208,7 +208,7 @@ SELECT * FROM reason();
 TRUNCATE items_1;
 SELECT * FROM reason();
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE items, items_old;
 
 -- A row that the old table would have refused only at the end of the
@@ -218,12 +218,12 @@ CREATE TABLE items (id integer PRIMARY KEY, pos integer NOT NULL, grp integer NO
 INSERT INTO items SELECT g, g, g % 3 FROM generate_series(1, 100) g;
 SELECT partshift.convert('items', 'hash', 'pos', partitions => 3,
 	legacy_name => 'items_old') AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 UPDATE items SET pos = 101 - pos;
 SELECT sum(pos), sum(id * pos) FROM items;
 SELECT * FROM reason();
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE items, items_old;
 DROP PROCEDURE prepare;
 DROP FUNCTION reason;

@@ -183,7 +183,7 @@ $$;
 
 SELECT partshift.convert('goods', 'hash', 'tenant', partitions => 3,
 	legacy_name => 'goods_old') AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 
 -- Nothing fired, nothing is lost, nothing is new.
@@ -254,7 +254,7 @@ SELECT count(*) FROM goods WHERE tenant <> 3;
 DROP TABLE before;
 CREATE TABLE before AS TABLE goods;
 SELECT partshift.rollback(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT * FROM probe.differences('before', 'goods');
 CALL compare('goods');
@@ -263,9 +263,9 @@ SELECT relkind FROM pg_class WHERE oid = 'goods'::regclass;
 -- By a list with a default partition, finalized.
 SELECT partshift.convert('goods', 'list', 'tenant', partitions => 4,
 	keep_legacy => false) AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT * FROM probe.differences('before', 'goods');
 SELECT * FROM probe.damages('goods');

@@ -50,7 +50,7 @@ FROM partshift.verification WHERE job_id = :job ORDER BY leaf;
 SELECT sum(source_rows) FROM partshift.verification WHERE job_id = :job;
 
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT relation, strategy, key, phase, status, owner = current_user AS mine,
 	regexp_replace(legacy, '\d{8}', 'YYYYMMDD') AS legacy,
@@ -72,7 +72,7 @@ SELECT * FROM probe.damages('"Two Keys"');
 SELECT pg_get_constraintdef(oid) FROM pg_constraint
 WHERE conrelid = '"Two Keys"'::regclass AND contype = 'p';
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 
 -- keep_legacy => false: only the new table is left.
 SELECT relname, relkind FROM pg_class
@@ -92,7 +92,7 @@ SELECT * FROM probe.damages('tickets');
 SELECT conname, contype, pg_get_constraintdef(oid) FROM pg_constraint
 WHERE conrelid = 'tickets'::regclass AND contype <> 'n';
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE tickets, before;
 
 -- An unlogged table stays one.
@@ -104,7 +104,7 @@ CALL partshift.wait(:job);
 SELECT count(*), string_agg(DISTINCT relpersistence::text, '')
 FROM scratch s JOIN pg_class c ON c.oid = s.tableoid;
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE scratch;
 
 -- No other relation is left behind, and no trigger.

@@ -16,7 +16,7 @@ CREATE TABLE before AS TABLE invoices;
 SELECT partshift.convert('invoices', 'list', 'status',
 	lists => '{"open": ["new", "sent"], "closed": ["paid"]}',
 	keep_legacy => false) AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT pg_get_partkeydef('invoices'::regclass);
 SELECT leaf, bound,
@@ -26,7 +26,7 @@ SELECT * FROM probe.differences('before', 'invoices');
 SELECT * FROM probe.damages('invoices');
 UPDATE invoices SET status = 'paid' WHERE id = 3 RETURNING tableoid::regclass;
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE invoices, before;
 DROP TYPE status;
 
@@ -36,14 +36,14 @@ INSERT INTO shards SELECT g % 3, g, 'v' FROM generate_series(1, 900) g;
 CREATE TABLE before AS TABLE shards;
 SELECT partshift.convert('shards', 'list', 'shard', partitions => 4,
 	default_partition => 'drop', keep_legacy => false) AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT leaf, bound,
 	(SELECT count(*) FROM shards WHERE tableoid = leaf) AS rows
 FROM probe.leaves('shards');
 SELECT * FROM probe.differences('before', 'shards');
 SELECT * FROM probe.damages('shards');
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE shards, before;
 
 -- Neither: one partition for each value in the table, in its words.
@@ -54,7 +54,7 @@ SELECT g, (ARRAY['Österreich', 'O''Neill "X"', 'nl', ' '])[g % 4 + 1],
 FROM generate_series(1, 400) g;
 CREATE TABLE before AS TABLE parcels;
 SELECT partshift.convert('parcels', 'list', 'land', keep_legacy => false) AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT leaf, bound,
 	(SELECT count(*) FROM parcels WHERE tableoid = leaf) AS rows
@@ -62,7 +62,7 @@ FROM probe.leaves('parcels') ORDER BY bound COLLATE "C";
 SELECT * FROM probe.differences('before', 'parcels');
 SELECT * FROM probe.damages('parcels');
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE parcels, before;
 
 -- Booleans, dates, numbers with fractions.
@@ -70,20 +70,20 @@ CREATE TABLE flags (id integer PRIMARY KEY, on_sale boolean NOT NULL);
 INSERT INTO flags SELECT g, g % 3 = 0 FROM generate_series(1, 300) g;
 SELECT partshift.convert('flags', 'list', 'on_sale',
 	lists => '{"yes": [true], "no": ["false"]}', keep_legacy => false) AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT tableoid::regclass, on_sale, count(*) FROM flags GROUP BY 1, 2 ORDER BY 2;
 SELECT * FROM probe.damages('flags');
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE flags;
 
 CREATE TABLE rates (id integer PRIMARY KEY, rate numeric(4, 2) NOT NULL);
 INSERT INTO rates SELECT g, (g % 2) * 1.5 FROM generate_series(1, 300) g;
 SELECT partshift.convert('rates', 'list', 'rate',
 	lists => '{"zero": [0], "reduced": ["1.50"]}', keep_legacy => false) AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT tableoid::regclass, rate, count(*) FROM rates GROUP BY 1, 2 ORDER BY 2;
 SELECT * FROM probe.leaves('rates');
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE rates;

@@ -17,7 +17,7 @@ CREATE TABLE before AS TABLE events;
 -- Bounds are laid from the first row to today; more are made in advance.
 SELECT partshift.convert('events', 'range', 'at', every => '1 month',
 	premake => 2) AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT pg_get_partkeydef('events'::regclass);
 SELECT * FROM probe.leaves('events') LIMIT 3;
@@ -42,7 +42,7 @@ RETURNING id, tableoid::regclass;
 UPDATE events SET at = '2024-02-01' WHERE kind = 'old'
 RETURNING id, tableoid::regclass;
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT legacy FROM partshift.jobs WHERE job_id = :job \gset
 DROP TABLE :legacy, events, before;
 
@@ -53,7 +53,7 @@ INSERT INTO readings SELECT g % 3, g, g FROM generate_series(-1500, 2500) g;
 CREATE TABLE before AS TABLE readings;
 SELECT partshift.convert('readings', 'range', 'id', every => '1000',
 	premake => 1, default_partition => 'drop', keep_legacy => false) AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT leaf, bound,
 	(SELECT count(*) FROM readings WHERE tableoid = leaf) AS rows
@@ -61,7 +61,7 @@ FROM probe.leaves('readings');
 SELECT * FROM probe.differences('before', 'readings');
 SELECT * FROM probe.damages('readings');
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE readings, before;
 
 -- Boundaries in a row, the ends open.
@@ -71,7 +71,7 @@ CREATE TABLE before AS TABLE ledger;
 SELECT partshift.convert('ledger', 'range', 'booked',
 	bounds => '["minvalue", "2024-01-01", "2024-07-01", "2025-01-01", "maxvalue"]',
 	keep_legacy => false) AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT leaf, bound,
 	(SELECT count(*) FROM ledger WHERE tableoid = leaf) AS rows
@@ -79,7 +79,7 @@ FROM probe.leaves('ledger');
 SELECT * FROM probe.differences('before', 'ledger');
 SELECT * FROM probe.damages('ledger');
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 
 -- The result is an ordinary partitioned table: a partition of it can go.
 ALTER TABLE ledger DETACH PARTITION ledger_p202407;
@@ -93,7 +93,7 @@ CREATE TABLE before AS TABLE grades;
 SELECT partshift.convert('grades', 'range', 'points',
 	bounds => '{"good": [70, "maxvalue"], "poor": ["minvalue", 50]}',
 	keep_legacy => false) AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT leaf, bound,
 	(SELECT count(*) FROM grades WHERE tableoid = leaf) AS rows
@@ -101,17 +101,17 @@ FROM probe.leaves('grades');
 SELECT * FROM probe.differences('before', 'grades');
 SELECT * FROM probe.damages('grades');
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE grades, before;
 
 -- An empty table begins with the present.
 CREATE TABLE future (id integer PRIMARY KEY, at date NOT NULL);
 SELECT partshift.convert('future', 'range', 'at', every => '1 week',
 	premake => 1, keep_legacy => false) AS job \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT count(*),
 	bool_or(leaf::text = 'future_p' || to_char(date_trunc('week', now()), 'YYYYMMDD')) AS this_week
 FROM probe.leaves('future');
 SELECT partshift.finalize(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE future;

@@ -78,17 +78,17 @@ CALL probe.await(format('lock_tries > 1 FROM partshift.job WHERE job_id = %s', :
 SELECT phase, blocker_pid, blocker FROM partshift.progress WHERE job_id = :job;
 SELECT * FROM order_it(:job, 'rollback', 'finalize', 'verify');
 SELECT partshift.pause(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT * FROM order_it(:job, 'pause', 'swap', 'rollback', 'finalize', 'verify');
 SELECT partshift.resume(:job);
 CALL probe.await(format('lock_tries > 1 FROM partshift.job WHERE job_id = %s', :job));
 COMMIT PREPARED 'a writer';
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT lock_tries, blocker_pid, blocker FROM partshift.progress WHERE job_id = :job;
 SELECT partshift.abort(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 :left
 SELECT * FROM order_it(:job, 'pause', 'resume', 'abort', 'swap', 'rollback', 'finalize', 'verify');
@@ -102,19 +102,19 @@ CALL probe.await(format('lock_tries > 1 FROM partshift.job WHERE job_id = %s', :
 SELECT partshift.pause(:job);
 SELECT partshift.abort(:job);
 COMMIT PREPARED 'a writer';
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 :left
 
 -- Copy: slowed down, then as fast as can be.
 SELECT partshift.convert('t', 'hash', 'id', partitions => 2, swap => 'manual',
-	cost_delay => 100, cost_limit => 1, workers => 1) AS job \gset
+	cost_delay => 100, cost_limit => 4, workers => 1) AS job \gset
 CALL probe.await(format('phase = ''copy'' FROM partshift.job WHERE job_id = %s', :job));
 SELECT cost_delay, cost_limit, workers FROM partshift.job WHERE job_id = :job;
 SELECT partshift.alter_job(:job, workers => 3, cost_delay => 0, cost_limit => 200, swap => 'auto');
 SELECT cost_delay, cost_limit, workers, swap_mode FROM partshift.job WHERE job_id = :job;
 SELECT partshift.alter_job(:job, swap => 'manual');
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT probe.refusal(format('SELECT partshift.alter_job(%s, workers => 65)', :job));
 SELECT probe.refusal(format('SELECT partshift.alter_job(%s, workers => 0)', :job));
@@ -128,7 +128,7 @@ SELECT * FROM order_it(:job, 'rollback', 'finalize');
 SELECT partshift.pause(:job);
 SELECT * FROM order_it(:job, 'swap', 'verify');
 SELECT partshift.resume(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 
 -- While it is paused or ready, writes reach both tables.
@@ -137,7 +137,7 @@ SELECT shadow::regclass AS shadow FROM partshift.job WHERE job_id = :job \gset
 SELECT * FROM probe.differences('t', :'shadow');
 DELETE FROM t WHERE v = 'ready';
 SELECT partshift.abort(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 :left
 
@@ -156,7 +156,7 @@ CALL probe.await(format('phase = ''index'' AND lock_tries > 0 FROM partshift.job
 UPDATE t SET v = 'touched' WHERE id IN (1, 2);
 SELECT count(*) FROM t_p0, t_p1 WHERE t_p0.v = 'touched' OR t_p1.v = 'touched';
 SELECT partshift.pause(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT partshift.resume(:job);
 CALL probe.await(format('phase = ''index'' AND lock_tries > 0 FROM partshift.job WHERE job_id = %s', :job));
@@ -168,7 +168,7 @@ PREPARE TRANSACTION 'a writer';
 COMMIT PREPARED 'on a leaf';
 CALL probe.await(format('phase = ''mirror'' AND lock_tries > 0 FROM partshift.job WHERE job_id = %s', :job));
 SELECT partshift.pause(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 UPDATE t SET v = 'touched' WHERE id IN (3, 4);
 DELETE FROM child WHERE id IN (5, 6);
@@ -183,7 +183,7 @@ PREPARE TRANSACTION 'on a row';
 COMMIT PREPARED 'a writer';
 CALL probe.await(format('phase = ''reconcile'' AND postponed_rows > 0 FROM partshift.job WHERE job_id = %s', :job));
 SELECT partshift.pause(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT partshift.resume(:job);
 CALL probe.await(format('phase = ''reconcile'' AND postponed_rows > 0 FROM partshift.job WHERE job_id = %s', :job));
@@ -197,11 +197,11 @@ CALL probe.await(format('phase = ''rewire'' AND lock_tries > 0 FROM partshift.jo
 SELECT shadow::regclass AS shadow FROM partshift.job WHERE job_id = :job \gset
 SELECT * FROM probe.differences('t', :'shadow');
 SELECT partshift.pause(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT partshift.resume(:job);
 COMMIT PREPARED 'in child';
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 
 -- Swap: a reader holds it up; the rest of the world does not wait for long.
@@ -213,14 +213,14 @@ CALL probe.await(format('phase = ''swap'' AND lock_tries > 1 FROM partshift.job 
 SELECT blocker FROM partshift.progress WHERE job_id = :job;
 INSERT INTO t (v) VALUES ('while it tries');
 SELECT partshift.pause(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 DELETE FROM t WHERE v = 'while it tries';
 SELECT partshift.resume(:job);
 CALL probe.await(format('phase = ''swap'' AND lock_tries > 1 FROM partshift.job WHERE job_id = %s', :job));
 SELECT partshift.abort(:job);
 COMMIT PREPARED 'a reader';
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 INSERT INTO child VALUES (5, NULL, NULL), (6, NULL, NULL);
 :left
@@ -239,7 +239,7 @@ CALL probe.await(format('phase = ''index'' AND lock_tries > 0 FROM partshift.job
 UPDATE t SET v = 'again' WHERE id = 3;
 SELECT partshift.abort(:job);
 COMMIT PREPARED 'on a leaf';
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 :left
 
@@ -261,7 +261,7 @@ COMMIT PREPARED 'on a leaf';
 CALL probe.await(format('phase = ''reconcile'' AND postponed_rows > 0 FROM partshift.job WHERE job_id = %s', :job));
 SELECT partshift.abort(:job);
 COMMIT PREPARED 'on a row';
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 :left
 
@@ -272,13 +272,13 @@ PREPARE TRANSACTION 'in child';
 CALL probe.await(format('phase = ''rewire'' AND lock_tries > 0 FROM partshift.job WHERE job_id = %s', :job));
 SELECT partshift.abort(:job);
 COMMIT PREPARED 'in child';
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 :left
 
 -- A job that has failed goes on when the cause is mended.
 :convert \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 ALTER TABLE t ALTER v SET STATISTICS 7;
 SELECT partshift.swap(:job);
 CALL probe.await(format('status = ''failed'' FROM partshift.job WHERE job_id = %s', :job));
@@ -287,14 +287,14 @@ SELECT error_sqlstate, error_message, probe.mask(error_hint) FROM partshift.jobs
 SELECT * FROM order_it(:job, 'pause', 'swap', 'rollback', 'finalize', 'verify');
 ALTER TABLE t ALTER v SET STATISTICS -1;
 SELECT partshift.resume(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 
 -- After the swap.
 SELECT * FROM order_it(:job, 'pause', 'abort', 'swap');
 INSERT INTO t (v) VALUES ('after');
 SELECT partshift.rollback(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 DELETE FROM t WHERE v = 'after';
 :left
@@ -302,7 +302,7 @@ SELECT * FROM order_it(:job, 'pause', 'resume', 'abort', 'swap', 'rollback', 'fi
 
 -- The mirror switched off by hand: the swap does not happen.
 :convert \gset
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 ALTER TABLE t DISABLE TRIGGER ALL;
 UPDATE t SET v = 'missed' WHERE id = 7;
 ALTER TABLE t ENABLE TRIGGER ALL;
@@ -310,7 +310,7 @@ SELECT partshift.swap(:job);
 CALL probe.await(format('status = ''failed'' FROM partshift.job WHERE job_id = %s', :job));
 SELECT probe.state(:job);
 SELECT partshift.abort(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT probe.state(:job);
 :left
 

@@ -236,14 +236,14 @@ ALTER TABLE c VALIDATE CONSTRAINT to_k;
 SELECT partshift.convert('c', 'hash', 'id', partitions => 2, swap => 'manual') AS job \gset
 SELECT refused($$'k', 'hash', 'id', partitions => 2$$);
 SELECT refused($$'c', 'hash', 'id', partitions => 2$$) ~ '^55006: table "c" is being converted by job N\nDETAIL: Job N is active in phase \w+\.\nHINT: Wait for it, or end it with partshift.abort\(N\)\.$';
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT partshift.abort(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT partshift.convert('k', 'hash', 'id', partitions => 2, swap => 'manual') AS job \gset
 SELECT refused($$'c', 'hash', 'id', partitions => 2$$);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 SELECT partshift.abort(:job);
-CALL partshift.wait(:job);
+CALL probe.finish(:job);
 DROP TABLE c;
 
 -- Triggers

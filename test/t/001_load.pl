@@ -72,6 +72,15 @@ $node->safe_psql('postgres', q{
 		RETURN NULL;
 	END $$;
 
+	CREATE FUNCTION shop.rise() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		EXECUTE format('INSERT INTO shop.%s (id, part, v, note, tag)
+			VALUES ($1, $2, $3, $4, $5)', TG_ARGV[0])
+			USING OLD.id, OLD.part, OLD.v, 'risen', OLD.tag;
+		INSERT INTO shop.ledger VALUES (TG_ARGV[0], 1, OLD.v);
+		RETURN NULL;
+	END $$;
+
 	CREATE FUNCTION shop.exchange_tags(name text, a bigint, b bigint)
 	RETURNS void LANGUAGE plpgsql AS $$
 	DECLARE
@@ -123,6 +132,8 @@ sub make_table
 		CREATE INDEX ${name}_note ON shop.$name (lower(note)) WHERE v > 3;
 		CREATE TRIGGER act AFTER INSERT OR UPDATE ON shop.$name FOR EACH ROW
 			WHEN (NEW.act IS NOT NULL) EXECUTE FUNCTION shop.act('$name');
+		CREATE TRIGGER arise AFTER DELETE ON shop.$name FOR EACH ROW
+			WHEN (OLD.note = 'phoenix') EXECUTE FUNCTION shop.rise('$name');
 		CREATE TRIGGER write_down AFTER INSERT OR UPDATE OR DELETE ON shop.$name
 			FOR EACH ROW EXECUTE FUNCTION shop.audit('$name');
 		GRANT SELECT, INSERT, UPDATE, DELETE ON shop.$name TO app;
@@ -181,6 +192,12 @@ sub scripts_for
 				x AS (INSERT INTO T (id, part, v, note, tag)
 					SELECT id, P(:k), v + 2, 'again', tag FROM d RETURNING 1)
 			F(0, 2 * count(*))}],
+		phoenix => [5, q{
+			BEGIN;
+			UPDATE T SET note = 'phoenix' WHERE id BETWEEN :h AND :h + 1;
+			WITH x AS (DELETE FROM T WHERE id BETWEEN :h AND :h + 1 RETURNING v)
+			F(- count(*), - coalesce(sum(v), 0))
+			END;}],
 		twice => [4, q{
 			BEGIN;
 			WITH x AS (UPDATE T SET v = v + 1, part = P(:k) WHERE id = :h RETURNING 1)

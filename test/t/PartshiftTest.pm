@@ -26,7 +26,7 @@ use Time::HiRes qw(usleep);
 our @EXPORT = qw(
   new_server start_job job_state reach ended await fast differences equal_tables
   definitions catalog_rows triggers_of internal_names same_definitions
-  load_start load_stop load_lines server_errors
+  load_start load_stop load_lines server_errors hold release ask
 );
 
 my $patience = $PostgreSQL::Test::Utils::timeout_default || 180;
@@ -335,7 +335,53 @@ sub server_errors
 
 	return join "\n",
 	  grep { /(ERROR|FATAL|PANIC): / && !/ (40001|40P01|55P03) / }
+	  grep { !/canceling autovacuum task/ }
 	  split /\n/, $log;
+}
+
+# A session that goes on while the test does others' work: begin a
+# transaction in it with some commands.
+sub hold
+{
+	my ($node, $commands, $database) = @_;
+	my %session = (in => '', out => '', err => '');
+
+	$session{run} = IPC::Run::start(
+		[
+			$node->installed_command('psql'), '-XAtq', '-v',
+			'ON_ERROR_STOP=1', '-d',
+			$node->connstr($database || 'postgres') ],
+		'<', \$session{in}, '>', \$session{out}, '2>', \$session{err},
+		IPC::Run::timeout($patience));
+	ask(\%session, "BEGIN; $commands");
+	return \%session;
+}
+
+# Run commands in such a session; what they print.
+sub ask
+{
+	my ($session, $commands) = @_;
+	my $end = '= end of answer =';
+
+	$session->{out} = '';
+	$session->{in} = "$commands;\n\\echo $end\n";
+	$session->{run}->pump
+	  until $session->{out} =~ s/$end\n// || $session->{err} =~ /\S/;
+	die $session->{err} if $session->{err} =~ /ERROR|FATAL/;
+	chomp(my $answer = $session->{out});
+	return $answer;
+}
+
+# End the sessions' transactions, and the sessions.
+sub release
+{
+	for my $session (@_)
+	{
+		ask($session, 'ROLLBACK');
+		$session->{in} = "\\q\n";
+		$session->{run}->finish;
+	}
+	return;
 }
 
 1;
