@@ -63,7 +63,7 @@ BEGIN
 		WHEN 'resume' THEN
 			fits := live;
 		WHEN 'abort' THEN
-			fits := live AND NOT swapped;
+			fits := live AND (NOT swapped OR job.reverse AND job.phase <> 'done');
 			hint := CASE WHEN swapped
 				THEN 'After the swap, use partshift.rollback() or partshift.finalize().' END;
 		WHEN 'swap' THEN
@@ -177,7 +177,7 @@ LANGUAGE sql VOLATILE STRICT
 AS $$ SELECT partshift.order_job($1, 'abort') $$;
 
 COMMENT ON FUNCTION partshift.abort(integer) IS
-'gives a conversion up before the swap and removes all that was made for it';
+'gives up a conversion before the swap, or a rollback before the swap back, and removes all that was made for it';
 
 CREATE FUNCTION partshift.swap(job integer) RETURNS void
 LANGUAGE sql VOLATILE STRICT

@@ -160,7 +160,13 @@ psh_buffers_add(PshBuffers *buffers, int i, HeapTuple tuple,
 		HeapTupleHeaderGetNatts(tuple->t_data) == buffers->desc->natts)
 		ExecForceStoreHeapTuple(heap_copytuple(tuple), row, true);
 	else if (buffers->same_layout)
-		ExecCopySlot(row, slot);
+	{
+		/* Columns added later have their value in the source's catalog. */
+		slot_getallattrs(slot);
+		ExecForceStoreHeapTuple(heap_form_tuple(buffers->desc,
+												slot->tts_values,
+												slot->tts_isnull), row, true);
+	}
 	else
 		ExecCopySlot(row, execute_attr_map_slot(buffers->map, slot,
 												buffers->formed));

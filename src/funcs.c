@@ -219,6 +219,8 @@ partshift_alter_job(PG_FUNCTION_ARGS)
 	Datum		values[5];
 	char		nulls[6] = "     ";
 	PshUser		saved;
+	bool		isnull;
+	bool		launch;
 	int			i;
 
 	PreventCommandDuringRecovery("partshift.alter_job()");
@@ -234,6 +236,15 @@ partshift_alter_job(PG_FUNCTION_ARGS)
 	psh_sql(SPI_OK_SELECT,
 			"SELECT partshift.change_settings($1, $2, $3, $4, $5)",
 			5, types, values, nulls);
+	psh_sql(SPI_OK_SELECT,
+			"SELECT j.status = 'active' AND j.phase = 'ready'"
+			" AND j.swap_mode = 'auto'"
+			" FROM partshift.job AS j WHERE j.job_id = $1",
+			1, types, values, NULL);
+	launch = DatumGetBool(psh_sql_value(0, 1, &isnull));
 	end_as_extension(&saved);
+	/* Nobody works on a job that waited for its operator. */
+	if (launch)
+		psh_launch_leader(PG_GETARG_INT32(0));
 	PG_RETURN_VOID();
 }

@@ -8,7 +8,7 @@
  * after the swap, and could not change rows through a new foreign key that it
  * cannot see.  So those that have one now are listed, once, and we wait until
  * each of them has ended or taken a newer one; whoever comes later is no
- * concern of ours.
+ * concern of ours, unless he has imported his snapshot from one of them.
  *
  * The worker waits without a snapshot, without a lock and outside of any
  * transaction, so nobody can wait for it.  The list lives as long as the
@@ -62,19 +62,39 @@ newest_that_counts(const PshJob *job)
 }
 
 static void
-start_wait(const PshJob *job)
+list_older(TransactionId limit)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 
 	if (current.old)
 		pfree(current.old);
+	current.old = GetCurrentVirtualXIDs(limit, true, false, HARMLESS,
+										&current.nold);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+start_wait(const PshJob *job)
+{
 	current.job_id = job->id;
 	current.over = false;
 	current.since = GetCurrentTimestamp();
 	current.reported_pid = 0;
-	current.old = GetCurrentVirtualXIDs(newest_that_counts(job), true, false,
-									 HARMLESS, &current.nold);
-	MemoryContextSwitchTo(caller);
+	list_older(newest_that_counts(job));
+}
+
+/*
+ * List those whose snapshot is older than any that can be taken now: they
+ * have imported it from somebody who was on the list.
+ */
+static void
+list_importers(const PshJob *job)
+{
+	TransactionId newest = newest_that_counts(job);
+	TransactionId limit = GetOldestActiveTransactionId();
+
+	TransactionIdRetreat(limit);
+	list_older(TransactionIdPrecedes(limit, newest) ? limit : newest);
 }
 
 /*
@@ -179,6 +199,8 @@ psh_snapshots_wait(const PshJob *job)
 	{
 		CHECK_FOR_INTERRUPTS();
 		prune(job);
+		if (current.nold == 0)
+			list_importers(job);
 		if (current.nold == 0)
 		{
 			report(job, 0);

@@ -130,7 +130,7 @@ sub tag
 {
 	my ($w) = @_;
 
-	return if chance(20);
+	return undef if chance(20);
 	return "w$w->{number}t" . below(1000) . ':' . (chance(10) ? between(60, 250) : between(1, 6));
 }
 
@@ -210,6 +210,7 @@ sub upsert
 	return;
 }
 
+# The driver does not report how many rows a MERGE touched.
 sub merge
 {
 	my ($w, $m, $s) = @_;
@@ -228,8 +229,7 @@ sub merge
 		  . ') AS y (' . join(', ', @Stress::Schema::columns) . ")) AS y ON $keys"
 		  . ' WHEN MATCHED THEN ' . ($remove ? 'DELETE' : 'UPDATE SET n = x.n + 1')
 		  . ' WHEN NOT MATCHED THEN INSERT (' . join(', ', @Stress::Schema::columns)
-		  . ') VALUES (' . join(', ', map { "y.$_" } @Stress::Schema::columns) . ')',
-		scalar @source);
+		  . ') VALUES (' . join(', ', map { "y.$_" } @Stress::Schema::columns) . ')');
 	for my $row (@old)
 	{
 		if ($remove) { $m->remove($row->{kn}); }
@@ -487,9 +487,24 @@ sub look
 	}
 	$got = join ' ', @{ $w->rows("SELECT count(*), coalesce(sum(n), 0), coalesce(sum(hits), 0)"
 		  . " FROM $s->{table} WHERE own = $w->{number}")->[0] };
-	$w->wrong("sees $got of its rows (count, sums of n and hits), not $count $n $hits")
-	  if $got ne "$count $n $hits";
+	$w->wrong("sees $got of its rows (count, sums of n and hits), not $count $n $hits: "
+		  . find_difference($w)) if $got ne "$count $n $hits";
 	return;
+}
+
+# The first row that is not as it should be.
+sub find_difference
+{
+	my ($w) = @_;
+	my %want = map { $_->{kn} => "$_->{n} $_->{hits}" } values %{ $w->{model}{row} };
+
+	for my $is (@{ $w->rows("SELECT kn, n || ' ' || hits FROM $w->{schema}{table} WHERE own = $w->{number}") })
+	{
+		my $want = delete $want{ $is->[0] } || 'no row';
+
+		return "number $is->[0] is $is->[1], not $want" if $is->[1] ne $want;
+	}
+	return join ' ', 'missing are numbers', sort { $a <=> $b } keys %want;
 }
 
 # An insert that must fail, and nothing with it.
@@ -586,7 +601,7 @@ sub parent_move
 		$w->run("UPDATE stress.p SET id = $free WHERE id = $id", 1);
 		$m->put(parent => $id, undef);
 		$m->put(parent => $free, 1);
-		$m->put(row => $_->{kn}, { %$_, ref => $free }) for @rows;
+		$m->write({ %$_, ref => $free }) for @rows;
 		return;
 	}
 	return if chance(60) || $s->{parent} eq 'CASCADE' && grep { !removable($w)->($_) } @rows;
@@ -594,19 +609,9 @@ sub parent_move
 	$m->put(parent => $id, undef);
 	for my $row (@rows)
 	{
-		if ($s->{parent} eq 'CASCADE') { cascade($m, $row); }
-		else { $m->put(row => $row->{kn}, { %$row, ref => undef }); }
+		if ($s->{parent} eq 'CASCADE') { $m->remove($row->{kn}); }
+		else { $m->write({ %$row, ref => undef }); }
 	}
-	return;
-}
-
-# Triggers are nested too deep here for a phoenix to come back.
-sub cascade
-{
-	my ($m, $row) = @_;
-
-	$m->put(child => $_, undef) for $m->children($row->{kn});
-	$m->put(row => $row->{kn}, undef);
 	return;
 }
 

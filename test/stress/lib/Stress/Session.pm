@@ -68,7 +68,7 @@ sub _error
 {
 	my ($c, $state, $message, $sql) = @_;
 
-	return { state => $state, message => $message, statement => substr($sql, 0, 2000) };
+	return { state => $state, message => $message, statement => substr($sql, 0, 600) };
 }
 
 sub _run

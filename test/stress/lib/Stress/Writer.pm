@@ -196,7 +196,7 @@ sub _truncate
 	my $s = $w->{schema};
 	my $epoch;
 
-	$w->{single} = 0;
+	$w->{truncating} = 1;
 	$w->{contended} = 1;
 	$w->{ending} = one_of('COMMIT', 'COMMIT', 'ROLLBACK');
 	$w->{isolation} = one_of('READ COMMITTED', 'REPEATABLE READ');
@@ -255,7 +255,7 @@ sub _try
 	my $s = $w->{schema};
 
 	stream($s->{seed}, 'writer', $w->{number}, $w->{txn});
-	@$w{qw(marked rolled_back gid single codes new_epoch)} = (0, 0, undef, 0, 0, undef);
+	@$w{qw(marked rolled_back gid single codes new_epoch truncating)} = (0, 0, undef, 0, 0, undef, 0);
 	if ($s->{truncates} && chance(0.5)) { $w->_truncate; }
 	else { $w->_body; }
 	$w->_end;
@@ -306,7 +306,7 @@ sub _permitted
 	my $state = $error->{state};
 
 	return 1 if $state eq '40001' && ($w->{contended} || $w->{isolation} eq 'SERIALIZABLE');
-	return 1 if $state eq '55P03' && $w->{new_epoch} // $error->{statement} =~ /^LOCK .*ACCESS EXCL/;
+	return 1 if $state eq '55P03' && $w->{truncating};
 	if ($state eq '42P10' && $w->{schema}{extended})
 	{
 		$w->{target} = 1 - $w->{target};

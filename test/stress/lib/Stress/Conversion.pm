@@ -1,0 +1,315 @@
+=head1 NAME
+
+Stress::Conversion - one seed: a table, its writers, its operator, its checks
+
+=cut
+
+package Stress::Conversion;
+
+use strict;
+use warnings;
+
+use POSIX ();
+use Storable qw(retrieve);
+use Stress::Checks;
+use Stress::Operator;
+use Stress::Random;
+use Stress::Schema;
+use Stress::Session;
+use Stress::Writer;
+use Time::HiRes qw(time usleep);
+
+sub new
+{
+	my ($class, %args) = @_;
+	my $r = bless {%args}, $class;
+
+	$r->{schema} = Stress::Schema->new(map { $_ => $args{$_} } qw(seed rows writers));
+	$r->{database} = "stress$r->{seed}";
+	$r->{directory} = "$args{log}/seed$r->{seed}";
+	mkdir $r->{directory} or die "cannot make $r->{directory}: $!";
+	return $r;
+}
+
+sub _session
+{
+	my ($r, %args) = @_;
+
+	return Stress::Session->new(log => "$r->{directory}/operator", database => $r->{database},
+		settings => ["SET statement_timeout = '120s'"], %args)->connect;
+}
+
+# The table with its rows.
+sub _create
+{
+	my ($r) = @_;
+	my $s = $r->{schema};
+	my $c = $r->_session(database => 'postgres');
+	my @rows;
+
+	$c->run("DO \$\$ BEGIN CREATE ROLE $_ LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END \$\$")
+	  for qw(stress_owner stress_app);
+	$c->run("DROP DATABASE IF EXISTS $r->{database}");
+	$c->run("CREATE DATABASE $r->{database}");
+	$c->close;
+	$c = $r->{session} = $r->_session;
+	$c->run($_) for $s->before_rows;
+	@rows = map { $s->copy_line($s->initial_row($_)) } -$Stress::Schema::shared .. -1, 1 .. $s->{rows};
+	$c->run("CREATE TRIGGER first BEFORE INSERT ON $s->{table} FOR EACH ROW EXECUTE FUNCTION stress.before()");
+	$c->copy("$s->{table} (" . join(', ', @Stress::Schema::columns) . ')', \@rows);
+	$c->run("DROP TRIGGER first ON $s->{table}");
+	$c->run($_) for $s->after_rows;
+	return;
+}
+
+sub _start_writers
+{
+	my ($r) = @_;
+
+	for my $number (0 .. $r->{writers} - 1)
+	{
+		my $pid = fork;
+
+		die "cannot fork: $!" unless defined $pid;
+		if (!$pid)
+		{
+			eval {
+				Stress::Writer->new(schema => $r->{schema}, number => $number,
+					database => $r->{database}, directory => $r->{directory},
+					log => $r->{directory})->work;
+				1;
+			} or warn $@;
+			POSIX::_exit(0);
+		}
+		push @{ $r->{pids} }, $pid;
+	}
+	return;
+}
+
+sub _touch { my ($r, $name) = @_; open my $f, '>', "$r->{directory}/$name" or die $!; return; }
+
+sub _models
+{
+	my ($r) = @_;
+
+	return map { retrieve("$r->{directory}/model.$_") } 0 .. $r->{writers} - 1;
+}
+
+# Stop the writers between two transactions; false when one does not come.
+sub _quiet
+{
+	my ($r) = @_;
+	my $until = time + 90;
+
+	$r->_touch('pause');
+	until (@{[ glob "$r->{directory}/resting.*" ]} == $r->{writers})
+	{
+		return 0 if $r->{operator}->writer_failed;
+		if (time > $until)
+		{
+			$r->{operator}->fail('the writers do not come to rest');
+			return 0;
+		}
+		usleep(50_000);
+	}
+	return 1;
+}
+
+# All that must hold while nobody writes; with both tables if they are there.
+sub _check
+{
+	my ($r, $when) = @_;
+	my ($o, $c) = @$r{qw(operator session)};
+	my @bad;
+
+	$r->_check_job if $when eq 'done';
+	@bad = ledger($c, $r->{schema}, $r->_models);
+	$o->fail("$when: the table is not what was written", @bad, $r->_history(@bad)) if @bad;
+	@bad = sound($c);
+	$o->fail("$when: amcheck", @bad) if @bad;
+	return;
+}
+
+# Both tables are equal, and the conversion says so too.
+sub _check_job
+{
+	my ($r) = @_;
+	my ($o, $c) = @$r{qw(operator session)};
+	my $state = $o->state;
+	my ($found, @bad) = equal_tables($c, $r->{schema}, $o->{job});
+
+	return if $state->{status} ne 'active' || $state->{phase} ne 'done';
+	$o->fail('there are not two tables to compare') unless $found;
+	$o->fail('new and legacy differ', @bad) if @bad;
+	@bad = map { "dropped out: $_->[0]" } @{ $c->rows('SELECT reason FROM partshift.dropout') };
+	$o->fail('legacy does not follow', @bad) if @bad;
+	$o->_try("DELETE FROM partshift.verification WHERE job_id = $o->{job}",
+		"SELECT partshift.verify($o->{job})");
+	$o->drive(sub { !$_[0]{request} }, 1) or return;
+	@bad = map { "@$_" } @{ $c->rows("SELECT leaf, source_rows, shadow_rows FROM partshift.verification"
+		  . " WHERE NOT equal AND job_id = $o->{job}") };
+	$o->fail('verify finds differences', @bad) if @bad;
+	$o->fail('verify has left no result')
+	  unless $c->value("SELECT count(*) FROM partshift.verification WHERE job_id = $o->{job}");
+	return;
+}
+
+# What the writers' logs say about the first number among the differences.
+sub _history
+{
+	my ($r, @bad) = @_;
+	my ($kn) = map { /number (-?\d+)/ ? $1 : () } @bad or return;
+	my $key = quotemeta key_value($r->{schema}, $kn, 0);
+	my @lines;
+
+	for my $log (sort glob "$r->{directory}/writer.*")
+	{
+		open my $file, '<', $log or next;
+		my $keep;
+
+		while (<$file>)
+		{
+			push @lines, substr($_, 0, 240) if $keep && /transaction \d+:/;
+			$keep = 0 if /transaction \d+:/;
+			next unless /'$key'| $kn\b/i;
+			$keep = 1;
+			push @lines, substr($_, 0, 240);
+		}
+	}
+	@lines = sort @lines;
+	splice @lines, 0, @lines - 25 if @lines > 25;
+	chomp @lines;
+	return ("history of $kn:", @lines);
+}
+
+sub _resume_writers { my ($r) = @_; unlink "$r->{directory}/pause"; return; }
+
+sub _end_writers
+{
+	my ($r) = @_;
+
+	return unless $r->{pids};
+	$r->_touch('stop');
+	unlink "$r->{directory}/pause";
+	waitpid $_, 0 for @{ delete $r->{pids} };
+	for my $name (sort glob "$r->{directory}/failed.*")
+	{
+		open my $file, '<', $name or die $!;
+		my ($number) = $name =~ /(\d+)$/;
+		my $text = join '', <$file>;
+
+		$r->{operator}->fail("writer $number: $text", $r->_history($text));
+	}
+	return;
+}
+
+# Rollback or finalize, under fire.
+sub _finish
+{
+	my ($r) = @_;
+	my $o = $r->{operator};
+
+	stream($r->{seed}, 'end');
+	my $order = one_of('rollback', 'finalize', 'rollback');
+	my $is = $order eq 'rollback' ? 'rolled_back' : 'finalized';
+
+	$o->{crashes} = 1;
+	$o->drive(sub { !$_[0]{request} && $_[0]{status} eq 'active' }, 1) or return 0;
+	$o->_persist(sub { $o->_try("SELECT partshift.$order($o->{job})") });
+	$r->{order} = $order;
+	return $o->drive(sub { $_[0]{status} eq $is });
+}
+
+sub _story
+{
+	my ($r) = @_;
+	my $o = $r->{operator};
+	my $third = $r->{seconds} / 3;
+
+	$o->drive(sub { $_[0]{phase} eq 'done' && !$_[0]{request} && $_[0]{reverse} eq '0' }) or return;
+	$o->{crashes} = 1;
+	$r->_quiet or return;
+	$r->_check('done');
+	$r->_resume_writers;
+	return if @{ $o->{failures} };
+	$o->trouble($third) or return;
+	if ($r->_quiet) { $r->_check('done'); }
+	$r->_resume_writers;
+	return if @{ $o->{failures} };
+	$r->_finish or return;
+	usleep(1_000_000 * ($third > 3 ? 3 : $third));
+	return;
+}
+
+sub _counts
+{
+	my ($r) = @_;
+	my %sum;
+
+	for my $name (glob "$r->{directory}/counts.*")
+	{
+		open my $file, '<', $name or next;
+		for (split ' ', join '', <$file>)
+		{
+			my ($what, $n) = split /=/;
+
+			if ($what ne 'longest') { $sum{$what} += $n; }
+			elsif ($n > ($sum{longest} || 0)) { $sum{longest} = $n; }
+		}
+	}
+	return join ' ', map { "$_=$sum{$_}" } sort keys %sum;
+}
+
+# Run the seed; the failures.
+sub run
+{
+	my ($r) = @_;
+	my $s = $r->{schema};
+	my $o;
+	my $from;
+
+	$r->{server}->configure($s->{preload} ? "shared_preload_libraries = 'partshift'" : ());
+	$from = $r->{server}->log_size;
+	$r->_create;
+	$o = $r->{operator} = Stress::Operator->new(schema => $s, session => $r->{session},
+		server => $r->{server}, directory => $r->{directory});
+	$r->_start_writers;
+	eval {
+		usleep(300_000);
+		$o->convert;
+		$r->_story;
+		1;
+	} or $o->fail(ref $@ ? "operator: $@->{state}: $@->{message}\n\t$@->{statement}" : $@);
+	$r->_end_writers;
+	if (!@{ $o->{failures} })
+	{
+		eval {
+			$r->_check('end');
+			my @left = leftovers($r->{session});
+			$o->fail('something is left', @left) if @left;
+			1;
+		} or $o->fail(ref $@ ? "checks: $@->{state}: $@->{message}\n\t$@->{statement}" : $@);
+	}
+	my @complaints = $r->{server}->complaints($from);
+	$o->fail("the server's log", @complaints) if @complaints;
+	$r->{summary} = join ' ', $r->{order} || 'unfinished', $r->_counts,
+	  map { s/ /_/gr . "=$o->{done}{$_}" } sort keys %{ $o->{done} };
+	return @{ $o->{failures} };
+}
+
+# Take the database away.
+sub drop
+{
+	my ($r) = @_;
+
+	$r->{session}->close;
+	my $c = $r->_session(database => 'postgres');
+
+	$c->run($_->[0]) for @{ $c->rows("SELECT format('ROLLBACK PREPARED %L', gid)"
+		  . " FROM pg_prepared_xacts WHERE database = current_database()") };
+	eval { $c->run("DROP DATABASE $r->{database} WITH (FORCE)") };
+	$c->close;
+	return;
+}
+
+1;
