@@ -49,7 +49,6 @@ CREATE TABLE partshift.job (
 	horizon_overflowed boolean,
 	source_file oid,
 	log_block bigint NOT NULL DEFAULT 0,
-	log_rows bigint NOT NULL DEFAULT 0,
 	reconciled bigint NOT NULL DEFAULT 0,
 	postponed_rows bigint NOT NULL DEFAULT 0,
 	last_reconcile_xid xid8,

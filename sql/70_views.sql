@@ -90,7 +90,6 @@ SELECT j.job_id,
 	make_interval(secs => (j.throttled_ms + w.throttled_ms) / 1000)
 		AS throttled,
 	j.replica_lag,
-	j.log_rows,
 	j.reconciled,
 	j.postponed_rows AS busy_rows,
 	j.lock_tries,

@@ -213,7 +213,7 @@ sub _finish
 	my $order = one_of('rollback', 'finalize', 'rollback');
 	my $is = $order eq 'rollback' ? 'rolled_back' : 'finalized';
 
-	$o->{crashes} = 1;
+	$o->trouble_for($r->{seconds} / 3, 1);
 	$o->drive(sub { !$_[0]{request} && $_[0]{status} eq 'active' }, 1) or return 0;
 	$o->_persist(sub { $o->_try("SELECT partshift.$order($o->{job})") });
 	$r->{order} = $order;
@@ -226,8 +226,8 @@ sub _story
 	my $o = $r->{operator};
 	my $third = $r->{seconds} / 3;
 
+	$o->trouble_for($r->{seconds}, 2);
 	$o->drive(sub { $_[0]{phase} eq 'done' && !$_[0]{request} && $_[0]{reverse} eq '0' }) or return;
-	$o->{crashes} = 1;
 	$r->_quiet or return;
 	$r->_check('done');
 	$r->_resume_writers;

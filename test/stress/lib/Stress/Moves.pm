@@ -389,13 +389,14 @@ sub nothing_new
 	return;
 }
 
+# A cursor over a partitioned table must not have been pruned to be updatable.
 sub cursor_row
 {
 	my ($w, $m, $s) = @_;
 	my $row = live($w) or return;
 
 	return if $w->{single};
-	$w->run("DECLARE here CURSOR FOR SELECT * FROM $s->{table} WHERE " . one($w, $row) . ' FOR UPDATE');
+	$w->run("DECLARE here CURSOR FOR SELECT * FROM $s->{table} WHERE kn = $row->{kn} FOR UPDATE");
 	$w->run('MOVE here', 1);
 	$w->run("UPDATE $s->{table} SET n = n + 3 WHERE CURRENT OF here", 1);
 	$w->run('CLOSE here');

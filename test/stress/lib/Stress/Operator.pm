@@ -31,7 +31,7 @@ sub new
 {
 	my ($class, %args) = @_;
 
-	return bless { deed => 0, aborts => 2, crashes => 2, done => {}, failures => [], %args }, $class;
+	return bless { deed => 0, aborts => 2, done => {}, failures => [], %args }, $class;
 }
 
 sub fail
@@ -70,7 +70,7 @@ sub _try
 	} || do {
 		my $error = $@;
 
-		die $error if !ref $error || $error->{state} !~ /^(55000|55006|55P03|40P01|57014|0A000)$/;
+		die $error if !ref $error || $error->{state} !~ /^(55000|55006|55P03|40P01|57014|0A000|25001)$/;
 		$o->{session}->run('ROLLBACK');
 		0;
 	};
@@ -145,7 +145,11 @@ sub drive
 		{
 			$o->_persist(sub { $o->_try("SELECT partshift.swap($o->{job})") });
 		}
-		elsif (!$calm && time < $until - 60) { $o->deed($state); }
+		elsif (!$calm && time < $o->{calm_from}) { $o->deed($state); }
+		elsif (!$calm && !$o->{hurried}++ && $state->{phase} ne 'done')
+		{
+			$o->_persist(sub { $o->_try("SELECT partshift.alter_job($o->{job}, cost_delay => 0)") });
+		}
 		usleep(1000 * between(20, 300));
 	}
 	my $state = $o->state;
@@ -154,12 +158,23 @@ sub drive
 	return 0;
 }
 
-# Misfortune for so many seconds.
+# Let there be misfortune for so many seconds.
+sub trouble_for
+{
+	my ($o, $seconds, $crashes) = @_;
+
+	$o->{calm_from} = time + $seconds;
+	$o->{crashes} = $crashes;
+	return;
+}
+
+# Misfortune, and no end of the job.
 sub trouble
 {
 	my ($o, $seconds) = @_;
 	my $until = time + $seconds;
 
+	$o->trouble_for($seconds, 1);
 	return $o->drive(sub { time > $until || $_[0]{status} =~ /finalized|rolled_back/ });
 }
 
@@ -177,7 +192,7 @@ sub deed
 	my ($o, $state) = @_;
 
 	stream($o->{schema}{seed}, 'deed', ++$o->{deed});
-	if (chance(60))
+	if (chance(70))
 	{
 		my $deed = one_of(@deeds);
 
