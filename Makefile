@@ -45,9 +45,45 @@ DOCS = $(wildcard doc/*.md)
 
 # Inputs are under test/; expected output is in expected/, where pg_regress
 # looks before it looks under --inputdir.
-REGRESS =
+REGRESS = \
+	after_swap \
+	carried \
+	convert_hash \
+	convert_list \
+	convert_range \
+	identifiers \
+	key_types \
+	mirror \
+	options \
+	orders \
+	plan \
+	refusals \
+	rights \
+	toast \
+	vanished \
+	verify
 REGRESS_OPTS = --inputdir=test
-ISOLATION =
+ISOLATION = \
+	capture_begin \
+	capture_undone \
+	copy_moved \
+	copy_race \
+	fk_actions \
+	fk_parent \
+	mirror_begin \
+	mirror_nested \
+	mirror_snapshot \
+	mirror_truncate \
+	mirror_unique \
+	reconcile_busy \
+	reconcile_partition \
+	reconcile_reinsert \
+	reverse_dropout \
+	reverse_rollback \
+	reverse_snapshot \
+	swap_busy \
+	swap_plan \
+	swap_snapshot
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

@@ -35,7 +35,13 @@ SELECT j.job_id,
 		AS worker_pid,
 	j.phase = 'done' AND j.status = 'active'
 		AND coalesce((j.options ->> 'reverse_sync')::boolean, true)
-		AND d.reason IS NULL AS rollback_possible,
+		AND d.reason IS NULL
+		AND NOT EXISTS (
+			SELECT FROM jsonb_array_elements_text(j.plan -> 'new_leaves') AS l (leaf)
+			WHERE NOT EXISTS (SELECT FROM pg_inherits i
+							  WHERE i.inhrelid = l.leaf::oid
+								AND i.inhparent = j.shadow))
+		AS rollback_possible,
 	d.dropped_at AS rollback_lost_at,
 	d.reason AS rollback_lost_reason,
 	j.created_at,

@@ -33,14 +33,20 @@ CREATE FUNCTION partshift.rollback_obstacle(job partshift.job) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT CASE
-		WHEN NOT coalesce((job.options ->> 'reverse_sync')::boolean, true)
-		THEN 'It was converted with reverse_sync => false, so that the legacy table does not have what was written since the swap.'
-		ELSE (SELECT format('The legacy table no longer follows since %s: %s.',
-							d.dropped_at, d.reason)
-			  FROM partshift.dropout d WHERE d.job_id = job.job_id
-			  ORDER BY d.dropped_at LIMIT 1)
-	END
+	SELECT coalesce(
+		CASE WHEN NOT coalesce((job.options ->> 'reverse_sync')::boolean, true)
+			THEN 'It was converted with reverse_sync => false, so that the legacy table does not have what was written since the swap.'
+		END,
+		(SELECT format('The legacy table no longer follows since %s: %s.',
+					   d.dropped_at, d.reason)
+		 FROM partshift.dropout d WHERE d.job_id = job.job_id
+		 ORDER BY d.dropped_at LIMIT 1),
+		(SELECT 'A partition was detached or dropped, whose rows the legacy table still has.'
+		 FROM jsonb_array_elements_text(job.plan -> 'new_leaves') AS l (leaf)
+		 WHERE NOT EXISTS (SELECT FROM pg_inherits i
+						   WHERE i.inhrelid = l.leaf::oid
+							 AND i.inhparent = job.shadow)
+		 LIMIT 1))
 $$;
 
 COMMENT ON FUNCTION partshift.rollback_obstacle(partshift.job) IS
@@ -138,13 +144,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF workers NOT BETWEEN 1 AND 64 OR cost_delay NOT BETWEEN -1 AND 100
-		OR cost_limit NOT BETWEEN -1 AND 10000
+		OR cost_limit NOT BETWEEN -1 AND 10000 OR cost_limit = 0
 		OR swap NOT IN ('auto', 'manual')
 	THEN
 		RAISE EXCEPTION USING
 			ERRCODE = 'invalid_parameter_value',
 			MESSAGE = format('setting of job %s is out of range', job_id),
-			HINT = 'workers is 1 to 64, cost_delay -1 to 100 milliseconds, cost_limit -1 to 10000, swap "auto" or "manual".';
+			HINT = 'workers is 1 to 64, cost_delay -1 to 100 milliseconds, cost_limit 1 to 10000 or -1, swap "auto" or "manual".';
 	END IF;
 	UPDATE partshift.job j
 	SET workers = coalesce(change_settings.workers, j.workers),

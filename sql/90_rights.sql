@@ -26,3 +26,18 @@ $$;
 
 GRANT SELECT ON partshift.jobs, partshift.progress, partshift.waiting
 	TO PUBLIC;
+
+/* The details of a job are for whoever may see the job. */
+ALTER TABLE partshift.verification ENABLE ROW LEVEL SECURITY;
+ALTER TABLE partshift.phase_log ENABLE ROW LEVEL SECURITY;
+ALTER TABLE partshift.dropout ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY of_visible_job ON partshift.verification FOR SELECT
+	USING (job_id IN (SELECT j.job_id FROM partshift.jobs j));
+CREATE POLICY of_visible_job ON partshift.phase_log FOR SELECT
+	USING (job_id IN (SELECT j.job_id FROM partshift.jobs j));
+CREATE POLICY of_visible_job ON partshift.dropout FOR SELECT
+	USING (job_id IN (SELECT j.job_id FROM partshift.jobs j));
+
+GRANT SELECT ON partshift.verification, partshift.phase_log,
+	partshift.dropout TO PUBLIC;

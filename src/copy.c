@@ -37,6 +37,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
+#include "storage/bufmgr.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -163,6 +164,19 @@ time_is_up(const instr_time *start)
 	return INSTR_TIME_GET_MILLISEC(now) + psh_throttle_owed() >= BATCH_MS;
 }
 
+/*
+ * The claimed blocks that are still there.  VACUUM may have cut empty ones off
+ * the end since they were counted; if the table has grown there again, what is
+ * in them is new.
+ */
+static BlockNumber
+blocks_left(Relation source, const Batch *batch)
+{
+	BlockNumber end = Min(batch->end, RelationGetNumberOfBlocks(source));
+
+	return end > batch->next ? end - batch->next : 0;
+}
+
 /* Scan the claimed blocks until they end or the time is up. */
 static void
 scan_blocks(const PshJob *job, Relation source, PshRoute *route, Batch *batch)
@@ -179,7 +193,7 @@ scan_blocks(const PshJob *job, Relation source, PshRoute *route, Batch *batch)
 	HeapTuple	tuple;
 
 	INSTR_TIME_SET_CURRENT(start);
-	heap_setscanlimits(scan, batch->next, batch->end - batch->next);
+	heap_setscanlimits(scan, batch->next, blocks_left(source, batch));
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		PshAge		age;
@@ -239,7 +253,10 @@ copy_batch(const PshJob *job, Batch *batch)
 	{
 		psh_user_switch(job->owner, true, &saved);
 		shadow = table_open(job->shadow, AccessShareLock);
-		scan_blocks(job, source, psh_route_make(shadow, source), batch);
+		if (blocks_left(source, batch) > 0)
+			scan_blocks(job, source, psh_route_make(shadow, source), batch);
+		else
+			batch->next = batch->end;
 		table_close(shadow, NoLock);
 		psh_user_restore(&saved);
 	}

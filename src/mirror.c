@@ -291,7 +291,8 @@ partshift_reverse_row(PG_FUNCTION_ARGS)
 /*
  * AFTER TRUNCATE trigger on the new table and on each leaf.  The table's own
  * is the first to fire when all of it is truncated and empties legacy; a
- * leaf's that finds legacy not empty was truncated by itself.
+ * leaf's that finds legacy not empty was truncated by itself.  A leaf that was
+ * detached still has the trigger, and is nobody's concern any more.
  */
 Datum
 partshift_reverse_truncate(PG_FUNCTION_ARGS)
@@ -311,9 +312,9 @@ partshift_reverse_truncate(PG_FUNCTION_ARGS)
 		bool		empty = RelationGetNumberOfBlocks(legacy) == 0;
 
 		table_close(legacy, NoLock);
-		if (!event->tg_relation->rd_rel->relispartition)
+		if (event->tg_relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 			empty_table(target);
-		else if (!empty)
+		else if (!empty && event->tg_relation->rd_rel->relispartition)
 			reason = "a partition of the new table was truncated";
 	}
 	psh_user_restore(&saved);

@@ -73,8 +73,8 @@ run_with_job(int expected, const char *query, int job_id)
 static void
 install_capture(const PshJob *job)
 {
-	Oid			types[4] = {INT4OID, OIDOID, INT8OID, INT8OID};
-	Datum		values[4];
+	Oid			types[3] = {INT4OID, OIDOID, INT8OID};
+	Datum		values[3];
 	Relation	source = table_open(job->relid, ShareRowExclusiveLock);
 	int64		nblocks = RelationGetNumberOfBlocks(source);
 
@@ -87,11 +87,10 @@ install_capture(const PshJob *job)
 	values[0] = Int32GetDatum(job->id);
 	values[1] = ObjectIdGetDatum(psh_relation_file(source));
 	values[2] = Int64GetDatum(nblocks * BLCKSZ);
-	values[3] = Int64GetDatum((int64) Max(source->rd_rel->reltuples, 0));
 	psh_sql(SPI_OK_UPDATE,
-			"UPDATE partshift.job SET source_file = $2, bytes_total = $3,"
-			" rows_estimate = $4 WHERE job_id = $1",
-			4, types, values, NULL);
+			"UPDATE partshift.job SET source_file = $2, bytes_total = $3"
+			" WHERE job_id = $1",
+			3, types, values, NULL);
 	psh_job_advance(job, PSH_PHASE_COPY);
 	table_close(source, NoLock);
 }

@@ -7,8 +7,8 @@
  * each leaf; the copy and the triggers need only the number of the partition.
  * The bounds are searched by the server's own functions, on the partition
  * descriptor that the relation cache holds.  The caller keeps the parent open
- * and locked as long as the route is used: no partition comes or goes under
- * ACCESS SHARE except by DETACH CONCURRENTLY, which is refused during a job.
+ * and locked as long as the route is used; no partition comes or goes under
+ * ACCESS SHARE except by DETACH CONCURRENTLY.
  *
  *-------------------------------------------------------------------------
  */

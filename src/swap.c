@@ -64,23 +64,19 @@ check_way_back(const PshJob *job)
 {
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(job->id)};
+	char	   *obstacle;
 
-	if (!job->reverse_sync)
+	psh_sql(SPI_OK_SELECT,
+			"SELECT partshift.rollback_obstacle(j) FROM partshift.job AS j"
+			" WHERE j.job_id = $1",
+			1, types, values, NULL);
+	obstacle = psh_sql_text(0, 1);
+	if (obstacle != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot roll back the conversion of table \"%s\"",
 						job->table_name),
-				 errdetail("The legacy table was not to follow the new one.")));
-	if (psh_sql(SPI_OK_SELECT,
-				"SELECT dropped_at::text, reason FROM partshift.dropout"
-				" WHERE job_id = $1 ORDER BY dropped_at LIMIT 1",
-				1, types, values, NULL) > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot roll back the conversion of table \"%s\"",
-						job->table_name),
-				 errdetail("The legacy table no longer follows since %s: %s",
-						   psh_sql_text(0, 1), psh_sql_text(0, 2))));
+				 errdetail_internal("%s", obstacle)));
 }
 
 /*
@@ -233,7 +229,9 @@ record(const PshJob *job, instr_time since)
 			"UPDATE partshift.job SET swap_lock_ms = $2, swap_requested = false,"
 			" swapped_at = clock_timestamp(), log = NULL, postponed = NULL,"
 			" plan = plan || jsonb_build_object("
-			"'new_fingerprint', partshift.fingerprint(shadow))"
+			"'new_fingerprint', partshift.fingerprint(shadow),"
+			" 'new_leaves', (SELECT jsonb_agg(i.inhrelid::bigint)"
+			" FROM pg_inherits AS i WHERE i.inhparent = shadow))"
 			" WHERE job_id = $1",
 			2, types, values, NULL);
 }

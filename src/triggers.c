@@ -5,10 +5,9 @@
  *
  * A trigger's arguments say all it needs: the job's number, the table it
  * writes to, and the identity's columns.  They fire in every replication
- * role.  Those on the source are internal ones: pg_dump does not dump them and
- * no DROP TRIGGER of a user reaches them.  The row trigger on the new table is
- * an ordinary one, because only an ordinary one is given to partitions that
- * are added later.
+ * role.  Those on the source are internal ones, which pg_dump does not dump.
+ * The row trigger on the new table is an ordinary one, because only an
+ * ordinary one is given to partitions that are added later.
  *
  * Changing a trigger's firing state needs SHARE ROW EXCLUSIVE, dropping it
  * ACCESS EXCLUSIVE.  So the switch from capture to mirror leaves the capture

@@ -66,6 +66,41 @@ SELECT object FROM partshift.plan('t', 'hash', ' A , "b" ', partitions => 2) WHE
 DROP TABLE t;
 
 -- Names of 63 bytes: everything is cut where it must be, and nothing collides.
-\set l60 'abcdefghij_abcdefghij_abcdefghij_abcdefghij_abcdefghij_äbcd'
-SELECT octet_length(:'l60' || 'xyz');
-CREATE TABLE :l60:xyz ();
+DO $$
+DECLARE
+	base text := repeat('long_', 11) || 'ää';
+BEGIN
+	EXECUTE format('CREATE TABLE %I (id integer GENERATED ALWAYS AS IDENTITY, %I integer NOT NULL, %I text,
+		CONSTRAINT %I PRIMARY KEY (id), CONSTRAINT %I CHECK (id > 0), CONSTRAINT %I UNIQUE (id, %I))',
+		base || '_tab', base || '_key', base || '_txt', base || '_pky', base || '_chk', base || '_unq', base || '_key');
+	EXECUTE format('CREATE INDEX %I ON %I (%I)', base || '_ix1', base || '_tab', base || '_txt');
+	EXECUTE format('CREATE INDEX %I ON %I (%I)', base || '_ix2', base || '_tab', base || '_key');
+	EXECUTE format('CREATE TABLE child (id integer, CONSTRAINT %I FOREIGN KEY (id) REFERENCES %I,
+		CONSTRAINT %I FOREIGN KEY (id) REFERENCES %2$I)', base || '_fk1', base || '_tab', base || '_fk2');
+	EXECUTE format('INSERT INTO %I (%I) SELECT g %% 5 FROM generate_series(1, 100) g', base || '_tab', base || '_key');
+	INSERT INTO child SELECT generate_series(1, 100);
+	PERFORM set_config('probe.long', format('%I', base || '_tab'), false);
+END
+$$;
+SELECT octet_length(btrim(current_setting('probe.long'), '"'));
+SELECT split_part(refusal, E'\n', 2) FROM probe.refusal(format(
+	'SELECT partshift.convert(%L, ''hash'', ''id'', partitions => 2)', current_setting('probe.long'))) AS refusal;
+CREATE TABLE was AS SELECT * FROM probe.describe(current_setting('probe.long')::regclass);
+SELECT partshift.convert(current_setting('probe.long'), 'hash', 'id', partitions => 2,
+	name_format => 'leaf_{bound}') AS job \gset
+CALL probe.finish(:job);
+SELECT probe.state(:job);
+SELECT count(*) FROM was;
+(TABLE was EXCEPT ALL SELECT probe.describe(current_setting('probe.long')::regclass))
+UNION ALL (SELECT probe.describe(current_setting('probe.long')::regclass) EXCEPT ALL TABLE was);
+SELECT octet_length(relname), regexp_replace(relname, '\d{8}$', 'YYYYMMDD') FROM pg_class
+WHERE relname LIKE '%legacy%' AND relkind = 'r';
+SELECT relname FROM pg_class WHERE relname ~ '^leaf_\d' AND relkind = 'i' AND octet_length(relname) > 63;
+SELECT partshift.rollback(:job);
+CALL probe.finish(:job);
+SELECT probe.state(:job);
+(TABLE was EXCEPT ALL SELECT probe.describe(current_setting('probe.long')::regclass))
+UNION ALL (SELECT probe.describe(current_setting('probe.long')::regclass) EXCEPT ALL TABLE was);
+SET client_min_messages = error;
+DROP SCHEMA "Mein ""Schema""" CASCADE;
+RESET search_path;

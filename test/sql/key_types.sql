@@ -7,7 +7,7 @@
 \pset format unaligned
 \pset tuples_only on
 -- Plan, convert, compare, drop: one line for each case.
-CREATE PROCEDURE laid(definition text, rows text, args text)
+CREATE PROCEDURE laid(definition text, rows text, args text, show boolean DEFAULT true)
 LANGUAGE plpgsql AS $$
 DECLARE
 	job integer;
@@ -28,7 +28,7 @@ BEGIN
 	END LOOP;
 	FOR line IN
 		SELECT format('  %s: %s', r.leaf, string_agg(r.v, ' ' ORDER BY r.v COLLATE "C"))
-		FROM (SELECT k.tableoid::regclass::text AS leaf, (to_jsonb(k) ->> 'v') AS v FROM k ORDER BY k.id LIMIT 12) r
+		FROM (SELECT k.tableoid::regclass::text AS leaf, (to_jsonb(k) ->> 'v') AS v FROM k WHERE show ORDER BY k.id LIMIT 12) r
 		GROUP BY r.leaf ORDER BY r.leaf COLLATE "C"
 	LOOP
 		RAISE WARNING '%', line;
@@ -112,7 +112,8 @@ CALL laid('v inet NOT NULL', 'VALUES (''10.0.0.1''), (''::1'')', $$'hash', 'v', 
 CALL laid('v interval NOT NULL', 'VALUES (''1 day''), (''24 hours''), (''30 days''), (''1 month'')', $$'hash', 'v', partitions => 2$$);
 CREATE TYPE color AS ENUM ('red', 'green', 'Mauve''s "own"');
 CREATE DOMAIN small AS integer CHECK (VALUE < 1000);
-CALL laid('v color NOT NULL', 'VALUES (''red''), (''green''), (''Mauve''''s "own"'')', $$'hash', 'id, v', partitions => 2$$);
+-- An enum's hash is that of its number, which is never the same twice.
+CALL laid('v color NOT NULL', 'VALUES (''red''), (''green''), (''Mauve''''s "own"'')', $$'hash', 'id, v', partitions => 2$$, false);
 CALL laid('v small NOT NULL', 'VALUES (1), (2), (3), (4)', $$'hash', 'v', partitions => 2$$);
 
 -- List

@@ -259,6 +259,21 @@ SELECT refused($$'k', 'hash', 'part', partitions => 2$$);
 DROP TRIGGER mover ON k;
 DROP FUNCTION f;
 
+-- What its owner may not do
+CREATE ROLE partshift_poor NOLOGIN;
+ALTER TABLE k OWNER TO partshift_poor;
+SELECT refused($$'k', 'hash', 'id', partitions => 2$$);
+GRANT USAGE ON SCHEMA sample TO partshift_poor;
+CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+REVOKE EXECUTE ON FUNCTION f FROM PUBLIC;
+CREATE TRIGGER closed AFTER INSERT ON k FOR EACH ROW WHEN (NEW.id > 0) EXECUTE FUNCTION f();
+SELECT refused($$'k', 'hash', 'id', partitions => 2$$);
+DROP TRIGGER closed ON k;
+DROP FUNCTION f;
+ALTER TABLE k OWNER TO CURRENT_USER;
+REVOKE USAGE ON SCHEMA sample FROM partshift_poor;
+DROP ROLE partshift_poor;
+
 -- What depends on the table: each kind by name
 CREATE VIEW v AS SELECT id FROM k;
 SELECT refused($$'k', 'hash', 'id', partitions => 2$$);
