@@ -6,10 +6,12 @@ OBJS = \
 	src/capture.o \
 	src/compare.o \
 	src/copy.o \
+	src/ddl.o \
 	src/default_leaf.o \
 	src/differences.o \
 	src/ending.o \
 	src/funcs.o \
+	src/guard.o \
 	src/horizon.o \
 	src/index.o \
 	src/job.o \
@@ -51,6 +53,7 @@ REGRESS = \
 	convert_hash \
 	convert_list \
 	convert_range \
+	guard \
 	identifiers \
 	key_types \
 	mirror \

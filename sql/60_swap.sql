@@ -226,6 +226,45 @@ $$;
 COMMENT ON FUNCTION partshift.swap_trigger_commands(integer) IS
 'creates the user''s triggers on the new table, as they are on the source';
 
+/*
+ * The legacy table keeps its triggers, but they must not fire: what is written
+ * to it has been written to the new table, whose triggers fired.  The mirror
+ * fires none; the referential actions of the foreign keys that legacy gets
+ * again before a swap back would.  The new table's triggers remember how they
+ * were enabled, and what the user has changed about that since.
+ */
+CREATE FUNCTION partshift.swap_silence_commands(job_id integer, reverse boolean)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT NULL::oid, format('ALTER TABLE %I.%I DISABLE TRIGGER %I',
+							 j.schema_name, j.legacy_name, t.tgname)
+	FROM partshift.job AS j
+		JOIN pg_trigger AS t ON t.tgrelid = j.relid AND NOT t.tgisinternal
+	WHERE j.job_id = swap_silence_commands.job_id
+		AND NOT swap_silence_commands.reverse
+		AND t.tgenabled <> 'D'
+	UNION ALL
+	SELECT NULL::oid, format('ALTER TABLE %I.%I %s TRIGGER %I',
+							 j.schema_name, j.table_name,
+							 CASE n.tgenabled
+								WHEN 'D' THEN 'DISABLE'
+								WHEN 'R' THEN 'ENABLE REPLICA'
+								WHEN 'A' THEN 'ENABLE ALWAYS'
+								ELSE 'ENABLE' END, t.tgname)
+	FROM partshift.job AS j
+		JOIN pg_trigger AS t ON t.tgrelid = j.relid AND NOT t.tgisinternal
+		JOIN pg_trigger AS n ON n.tgrelid = j.shadow AND n.tgname = t.tgname
+			AND NOT n.tgisinternal
+	WHERE j.job_id = swap_silence_commands.job_id
+		AND swap_silence_commands.reverse
+		AND n.tgenabled <> t.tgenabled
+$$;
+
+COMMENT ON FUNCTION partshift.swap_silence_commands(integer, boolean) IS
+'disables the triggers of the table that becomes legacy, or enables them again';
+
 CREATE FUNCTION partshift.swap_commands(job_id integer, reverse boolean)
 RETURNS TABLE (run_as oid, command text)
 LANGUAGE plpgsql STABLE
@@ -238,6 +277,8 @@ BEGIN
 		FROM partshift.swap_name_commands(job_id, reverse) AS c;
 	RETURN QUERY SELECT c.*
 		FROM partshift.swap_foreign_key_commands(job_id, reverse) AS c;
+	RETURN QUERY SELECT c.*
+		FROM partshift.swap_silence_commands(job_id, reverse) AS c;
 	IF NOT reverse THEN
 		RETURN QUERY SELECT c.*
 			FROM partshift.swap_trigger_commands(job_id) AS c;

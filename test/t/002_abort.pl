@@ -220,7 +220,7 @@ subtest 'reconcile' => sub {
 	$user = hold($node, 'SELECT FROM shop.orders WHERE id = 5 FOR UPDATE');
 	fast($node, $job);
 	reach_phase($job, 'reconcile');
-	await($node, "SELECT postponed_rows = 1 FROM partshift.job WHERE job_id = $job");
+	await($node, "SELECT postponed_rows > 0 FROM partshift.job WHERE job_id = $job");
 	change('orders', "note = 'mirrored'", 'id IN (6, 8)');
 	abort_job($job);
 	release($user);

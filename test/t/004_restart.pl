@@ -22,12 +22,13 @@ sub query { return $node->safe_psql($_[1] || 'postgres', $_[0]) }
 # A table, and a copy that each change is made to in the same transaction.
 sub make_table
 {
-	my ($name, $database, $kind) = @_;
+	my ($name, $database, $kind, $width) = @_;
 	my $what = $kind || '';
 
+	$width ||= 100;
 	query(qq{
 		CREATE $what TABLE $name (id integer PRIMARY KEY, part integer NOT NULL, note text);
-		INSERT INTO $name SELECT g, g, repeat('n', 100) FROM generate_series(1, 3000) g;
+		INSERT INTO $name SELECT g, g, repeat('n', $width) FROM generate_series(1, 3000) g;
 		CREATE INDEX ON $name (part, note);
 		CREATE $what TABLE ${name}_copy AS TABLE $name;
 		VACUUM ANALYZE}, $database);
@@ -50,14 +51,15 @@ sub change
 }
 
 # The server dies while a transaction is in progress, and is started again.
+# Sessions that held a job in its phase go with it.
 sub crash
 {
-	my ($name) = @_;
+	my ($name, @holders) = @_;
 	my $writer = hold($node, "UPDATE $name SET note = 'lost' WHERE id = 99");
 
 	query("SELECT pg_switch_wal()") if $round % 2;
 	$node->stop('immediate');
-	$writer->{run}->kill_kill;
+	$_->{run}->kill_kill for ($writer, @holders);
 	$node->start;
 	return;
 }
@@ -103,8 +105,7 @@ subtest 'restart in every phase' => sub {
 		  . " swap => 'manual', $slowly");
 	await($node, "SELECT shadow IS NOT NULL FROM partshift.job WHERE job_id = $job");
 	reach_phase($job, 'prepare');
-	release($holder);
-	crash('a');
+	crash('a', $holder);
 	no_worker($job);
 	resume($job);
 
@@ -124,31 +125,27 @@ subtest 'restart in every phase' => sub {
 
 	reach_phase($job, 'index');
 	change('a');
-	release($holder);
-	crash('a');
+	crash('a', $holder);
 	$holder = hold($node, 'LOCK TABLE a IN ROW EXCLUSIVE MODE');
 	resume($job);
 
 	reach_phase($job, 'mirror');
-	release($holder);
-	crash('a');
+	crash('a', $holder);
 	change('a');
 	$holder = hold($node, 'SELECT FROM a WHERE id = 1 FOR UPDATE');
 	resume($job);
 
-	await($node, "SELECT phase = 'reconcile' AND postponed_rows = 1
+	await($node, "SELECT phase = 'reconcile' AND postponed_rows > 0
 		FROM partshift.job WHERE job_id = $job");
 	reach_phase($job, 'reconcile');
 	change('a');
-	release($holder);
-	crash('a');
+	crash('a', $holder);
 	$holder = hold($node, 'LOCK TABLE child IN ROW EXCLUSIVE MODE');
 	resume($job);
 
 	reach_phase($job, 'rewire');
 	change('a');
-	release($holder);
-	crash('a');
+	crash('a', $holder);
 	resume($job);
 
 	reach_phase($job, 'ready');
@@ -160,8 +157,7 @@ subtest 'restart in every phase' => sub {
 	query("SELECT partshift.swap($job)");
 
 	reach_phase($job, 'swap');
-	release($holder);
-	crash('a');
+	crash('a', $holder);
 	change('a');
 	is(query("SELECT relkind FROM pg_class WHERE oid = 'a'::regclass"),
 		'r', 'nothing was swapped');
@@ -178,8 +174,7 @@ subtest 'restart in every phase' => sub {
 	$holder = hold($node, 'LOCK TABLE a IN ACCESS SHARE MODE');
 	query("SELECT partshift.rollback($job)");
 	reach_phase($job, 'swap');
-	release($holder);
-	crash('a');
+	crash('a', $holder);
 	change('a');
 	resume($job);
 	ended($node, $job, 'rolled_back');
@@ -222,14 +217,17 @@ sub workers_of
 		ORDER BY a.pid <> worker_pid, a.pid});
 }
 
-# Start one with helpers and wait until they are at work.
+# Start one of several ranges of blocks with helpers, and wait until they are
+# at work.
 sub start_together
 {
 	my ($name) = @_;
-	my $job = start_job($node, "'$name', 'hash', 'id', partitions => 3,"
-		  . " workers => 3, $slowly");
+	my $job;
 	my $until = time + 60;
 
+	make_table($name, undef, undef, 1000);
+	$job = start_job($node, "'$name', 'hash', 'id', partitions => 3,"
+		  . " workers => 3, $slowly");
 	usleep(50_000) while workers_of($job) < 3 && time < $until;
 	is(scalar(my @pids = workers_of($job)), 3, 'three workers are there');
 	await($node, "SELECT count(*) > 1 FROM partshift.task WHERE job_id = $job AND rows > 0");
@@ -250,7 +248,6 @@ sub await_recovery
 subtest 'workers are ended' => sub {
 	my ($job, @pids);
 
-	make_table('b');
 	$job = start_together('b');
 	@pids = workers_of($job);
 	query("SELECT pg_terminate_backend($pids[2], 10000)");
@@ -273,7 +270,6 @@ for my $victim ('leader', 'helper')
 
 		$node->adjust_conf('postgresql.conf', 'restart_after_crash', 'on');
 		$node->reload;
-		make_table($victim);
 		$job = start_together($victim);
 		@pids = workers_of($job);
 		change($victim);

@@ -182,7 +182,7 @@ sub copy_rows
 	my %taken;
 	my @rows = map { new_row($w, $_) } grep { defined } map { free($w, \%taken) } 1 .. between(2, 40);
 
-	return if !@rows || $w->{single};
+	return if !@rows || $w->{single} || $s->{row_security};
 	$w->copy("$s->{table} (" . join(', ', @Stress::Schema::columns) . ')',
 		[ map { $s->copy_line($_) } @rows ]);
 	$m->write($_) for @rows;

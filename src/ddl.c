@@ -1,0 +1,202 @@
+/*-------------------------------------------------------------------------
+ *
+ * ddl.c
+ *	  What a user's command makes, alters or is going to.
+ *
+ * Called by event triggers.  What the server tells SQL about a command lacks
+ * the parts of an ALTER TABLE and the objects of a GRANT, and before a
+ * command there is nothing but its parse tree.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/defrem.h"
+#include "executor/spi.h"
+#include "nodes/parsenodes.h"
+#include "tcop/deparse_utility.h"
+#include "utils/acl.h"
+#include "utils/aclchk_internal.h"
+
+#include "ddl.h"
+#include "sql.h"
+
+static void
+touch(PshTouched *touched, Oid class, Oid object)
+{
+	if (!OidIsValid(class) || !OidIsValid(object))
+		return;
+	if (touched->n == touched->size)
+	{
+		touched->size = touched->size * 2 + 16;
+		touched->classes = touched->classes == NULL ?
+			palloc(sizeof(Datum) * touched->size) :
+			repalloc(touched->classes, sizeof(Datum) * touched->size);
+		touched->objects = touched->objects == NULL ?
+			palloc(sizeof(Datum) * touched->size) :
+			repalloc(touched->objects, sizeof(Datum) * touched->size);
+	}
+	touched->classes[touched->n] = ObjectIdGetDatum(class);
+	touched->objects[touched->n++] = ObjectIdGetDatum(object);
+}
+
+static void
+touch_named(PshTouched *touched, const RangeVar *name)
+{
+	touch(touched, RelationRelationId, RangeVarGetRelid(name, NoLock, true));
+}
+
+/* What an ALTER TABLE or a GRANT was about, beside what SQL is told. */
+static void
+touch_parts(PshTouched *touched, const CollectedCommand *command)
+{
+	ListCell   *cell;
+
+	if (command->type == SCT_AlterTable)
+	{
+		foreach(cell, command->d.alterTable.subcmds)
+		{
+			CollectedATSubcmd *part = (CollectedATSubcmd *) lfirst(cell);
+
+			touch(touched, part->address.classId, part->address.objectId);
+		}
+	}
+	else if (command->type == SCT_Grant)
+	{
+		InternalGrant *grant = command->d.grant.istmt;
+
+		if (grant->objtype != OBJECT_TABLE && grant->objtype != OBJECT_SEQUENCE &&
+			grant->objtype != OBJECT_COLUMN)
+			return;
+		foreach(cell, grant->objects)
+			touch(touched, RelationRelationId, lfirst_oid(cell));
+	}
+}
+
+/*
+ * The objects of the command that ddl_command_end is about.  SPI is
+ * connected, and the arrays live in its memory.
+ */
+void
+psh_ddl_read_done(PshTouched *touched)
+{
+	uint64		n;
+	uint64		i;
+
+	/* REINDEX without CONCURRENTLY changes nothing that we rely on. */
+	n = psh_sql(SPI_OK_SELECT,
+				"SELECT c.classid, c.objid, c.command"
+				" FROM pg_catalog.pg_event_trigger_ddl_commands() AS c"
+				" WHERE c.command_tag IS DISTINCT FROM 'REINDEX'",
+				0, NULL, NULL, NULL);
+	for (i = 0; i < n; i++)
+	{
+		bool		no_class;
+		bool		no_object;
+		bool		isnull;
+		Datum		class = psh_sql_value(i, 1, &no_class);
+		Datum		object = psh_sql_value(i, 2, &no_object);
+		Datum		command = psh_sql_value(i, 3, &isnull);
+
+		if (!no_class && !no_object)
+			touch(touched, DatumGetObjectId(class), DatumGetObjectId(object));
+		if (!isnull)
+			touch_parts(touched,
+						(const CollectedCommand *) DatumGetPointer(command));
+	}
+}
+
+/*
+ * Whether a command drops this extension: by its name, with the language of
+ * its functions, or with all that its owner has.
+ */
+bool
+psh_ddl_drops_extension(Node *parsetree)
+{
+	ListCell   *cell;
+
+	if (IsA(parsetree, DropStmt) &&
+		((DropStmt *) parsetree)->removeType == OBJECT_EXTENSION)
+	{
+		foreach(cell, ((DropStmt *) parsetree)->objects)
+		{
+			const char *name = strVal(lfirst(cell));
+
+			if (strcmp(name, "partshift") == 0 || strcmp(name, "plpgsql") == 0)
+				return true;
+		}
+	}
+	else if (IsA(parsetree, DropOwnedStmt))
+	{
+		foreach(cell, ((DropOwnedStmt *) parsetree)->roles)
+			if (get_rolespec_oid(lfirst_node(RoleSpec, cell), true) ==
+				psh_extension_owner())
+				return true;
+	}
+	return false;
+}
+
+static bool
+is_concurrent_reindex(const ReindexStmt *stmt)
+{
+	ListCell   *cell;
+
+	foreach(cell, stmt->params)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "concurrently") == 0)
+			return defGetBoolean(option);
+	}
+	return false;
+}
+
+/*
+ * The tables and indexes of a command that is going to commit before its end,
+ * as far as they exist.
+ */
+void
+psh_ddl_read_concurrent(Node *parsetree, PshTouched *touched)
+{
+	ListCell   *cell;
+
+	if (IsA(parsetree, IndexStmt))
+	{
+		IndexStmt  *stmt = (IndexStmt *) parsetree;
+
+		if (stmt->concurrent)
+			touch_named(touched, stmt->relation);
+	}
+	else if (IsA(parsetree, ReindexStmt))
+	{
+		ReindexStmt *stmt = (ReindexStmt *) parsetree;
+
+		if (stmt->relation && is_concurrent_reindex(stmt))
+			touch_named(touched, stmt->relation);
+	}
+	else if (IsA(parsetree, DropStmt))
+	{
+		DropStmt   *stmt = (DropStmt *) parsetree;
+
+		if (stmt->removeType == OBJECT_INDEX && stmt->concurrent)
+			foreach(cell, stmt->objects)
+				touch_named(touched,
+							makeRangeVarFromNameList(lfirst_node(List, cell)));
+	}
+	else if (IsA(parsetree, AlterTableStmt))
+	{
+		AlterTableStmt *stmt = (AlterTableStmt *) parsetree;
+
+		foreach(cell, stmt->cmds)
+		{
+			AlterTableCmd *cmd = lfirst_node(AlterTableCmd, cell);
+
+			if (cmd->subtype == AT_DetachPartition &&
+				((PartitionCmd *) cmd->def)->concurrent)
+				touch_named(touched, stmt->relation);
+		}
+	}
+}
+
