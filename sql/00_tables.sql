@@ -48,6 +48,7 @@ CREATE TABLE partshift.job (
 	horizon_xip xid8[],
 	horizon_overflowed boolean,
 	source_file oid,
+	log_file oid,
 	log_block bigint NOT NULL DEFAULT 0,
 	reconciled bigint NOT NULL DEFAULT 0,
 	postponed_rows bigint NOT NULL DEFAULT 0,

@@ -289,6 +289,22 @@ $$;
 COMMENT ON FUNCTION partshift.shadow_constraint_commands(partshift.job, boolean) IS
 'the statement that adds the CHECK constraints that are valid, or those that are not';
 
+/*
+ * The options of a column that a user can set.  Late minor releases of the
+ * server keep a stamp of their own, pg_attver, among them.
+ */
+CREATE FUNCTION partshift.column_options(attoptions text[]) RETURNS text[]
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT array_agg(o.entry ORDER BY o.place)
+	FROM unnest(column_options.attoptions) WITH ORDINALITY AS o (entry, place)
+	WHERE o.entry NOT LIKE 'pg\_%'
+$$;
+
+COMMENT ON FUNCTION partshift.column_options(text[]) IS
+'options of a column without the server''s own';
+
 CREATE FUNCTION partshift.shadow_leaf_commands(job partshift.job)
 RETURNS TABLE (run_as oid, command text)
 LANGUAGE sql STABLE
@@ -306,11 +322,12 @@ AS $$
 					(SELECT string_agg(format('%I=%L',
 							split_part(e.entry, '=', 1),
 							substr(e.entry, strpos(e.entry, '=') + 1)), ', ')
-					 FROM unnest(a.attoptions) AS e(entry))),
+					 FROM unnest(partshift.column_options(a.attoptions)) AS e(entry))),
 					', ' ORDER BY a.attnum)
 			 FROM pg_attribute a
 			 WHERE a.attrelid = c.oid AND a.attnum > 0
-				AND NOT a.attisdropped AND a.attoptions <> '{}')
+				AND NOT a.attisdropped
+				AND partshift.column_options(a.attoptions) IS NOT NULL)
 				AS column_options
 		FROM pg_class c WHERE c.oid = job.relid
 	), leaf AS (

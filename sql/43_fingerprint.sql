@@ -44,7 +44,7 @@ AS $$
 		a.atttypmod, a.attcollation, a.attnotnull, a.attisdropped,
 		a.attidentity, a.attgenerated, a.attislocal, a.attinhcount,
 		a.attstorage, a.attcompression, a.attstattarget, a.attacl,
-		a.attoptions, pg_get_expr(d.adbin, d.adrelid))::text)
+		partshift.column_options(a.attoptions), pg_get_expr(d.adbin, d.adrelid))::text)
 	FROM pg_attribute a
 		LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid
 			AND d.adnum = a.attnum

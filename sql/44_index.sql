@@ -1,13 +1,21 @@
 /*
  * The names and lists of the index phase; index.c does the building.
  */
+/*
+ * A task names the index it copies by the OID that the plan noted.  REINDEX
+ * CONCURRENTLY gives the index another one; it is found by its name.
+ */
 CREATE FUNCTION partshift.planned_indexes(job_id integer)
-RETURNS TABLE (place integer, source oid, shadow_name text, added text[],
-			   per_partition boolean)
+RETURNS TABLE (place integer, planned oid, source oid, shadow_name text,
+			   added text[], per_partition boolean)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT e.place::integer, (e.entry ->> 'oid')::oid,
+		coalesce((SELECT i.indexrelid
+				  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+				  WHERE i.indrelid = j.relid AND c.relname = e.entry ->> 'name'),
+				 (e.entry ->> 'oid')::oid),
 		e.entry ->> 'shadow_name',
 		ARRAY(SELECT jsonb_array_elements_text(
 				coalesce(nullif(e.entry -> 'added', 'null'), '[]'))),
@@ -40,7 +48,7 @@ AS $$
 			JOIN pg_class c ON c.oid = i.inhrelid
 		WHERE j.job_id = add_index_tasks.job_id
 	), planned AS (
-		SELECT p.place, p.source,
+		SELECT p.place, p.planned,
 			CASE WHEN x.indisprimary THEN ''
 				ELSE '_' || array_to_string(ARRAY(
 					SELECT a.attname::text FROM pg_attribute a
@@ -55,7 +63,7 @@ AS $$
 			JOIN pg_index x ON x.indexrelid = p.source
 	), build AS (
 		SELECT (p.place - 1) * l.leaves + l.place AS task_no,
-			l.oid AS leaf, p.source, l.relname::text AS leaf_name,
+			l.oid AS leaf, p.planned, l.relname::text AS leaf_name,
 			l.relname || p.ending AS name,
 			count(*) OVER (PARTITION BY l.relname || p.ending) > 1
 			OR octet_length(l.relname || p.ending) > 63
@@ -65,7 +73,7 @@ AS $$
 		FROM planned p, leaf l
 	)
 	INSERT INTO partshift.task (job_id, phase, task_no, object, other, command)
-	SELECT add_index_tasks.job_id, 'index', b.task_no, b.leaf, b.source,
+	SELECT add_index_tasks.job_id, 'index', b.task_no, b.leaf, b.planned,
 		CASE WHEN b.taken THEN partshift.shadow_name(
 				b.leaf_name, add_index_tasks.job_id, b.task_no)
 			ELSE b.name END
@@ -131,7 +139,7 @@ AS $$
 		JOIN pg_namespace n ON n.oid = s.relnamespace,
 		LATERAL partshift.planned_indexes(j.job_id) AS p
 		JOIN pg_class x ON x.relname = p.shadow_name
-		JOIN partshift.task t ON t.other = p.source
+		JOIN partshift.task t ON t.other = p.planned
 		JOIN pg_class c ON c.oid = t.result
 	WHERE j.job_id = attach_commands.job_id AND NOT p.per_partition
 		AND x.relnamespace = s.relnamespace AND x.relkind = 'I'

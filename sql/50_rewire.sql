@@ -137,20 +137,20 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH identity AS (
-		SELECT j.job_id, j.owner, j.shadow, j.schema_name, i.indexrelid AS index,
-			p.def ->> 'shadow_name' AS shadow_name,
-			coalesce((p.def ->> 'per_partition')::boolean, false) AS per_partition
+		SELECT j.job_id, j.owner, j.shadow, j.schema_name,
+			p.planned, p.shadow_name,
+			p.per_partition
 		FROM partshift.job AS j
 			JOIN pg_class AS c ON c.oid = j.relid AND c.relreplident = 'i'
 			JOIN pg_index AS i ON i.indrelid = j.relid AND i.indisreplident
-			JOIN jsonb_array_elements(j.plan -> 'indexes') AS p (def)
-				ON (p.def ->> 'oid')::oid = i.indexrelid
+			JOIN LATERAL partshift.planned_indexes(j.job_id) AS p
+				ON p.source = i.indexrelid
 		WHERE j.job_id = replica_identity_commands.job_id
 	), wanted AS (
 		SELECT i.owner, t.object AS relid, x.relname AS index_name
 		FROM identity AS i
 			JOIN partshift.task AS t ON t.job_id = i.job_id
-				AND t.phase = 'index' AND t.other = i.index
+				AND t.phase = 'index' AND t.other = i.planned
 			JOIN pg_class AS x ON x.oid = t.result
 		UNION ALL
 		SELECT i.owner, i.shadow, i.shadow_name

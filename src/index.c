@@ -53,19 +53,19 @@ typedef struct IndexTask
 {
 	int			task_no;
 	Oid			leaf;
-	Oid			source;
+	Oid			planned;
 	char	   *name;
 } IndexTask;
 
 /*
- * The planned indexes of a job, or the one that copies source if that is
- * valid.  Allocated in the current memory context.
+ * The planned indexes of a job, or the one that was planned with that OID if
+ * it is valid.  Allocated in the current memory context.
  */
 static List *
-read_planned(int job_id, Oid source)
+read_planned(int job_id, Oid planned)
 {
 	Oid			types[2] = {INT4OID, OIDOID};
-	Datum		values[2] = {Int32GetDatum(job_id), ObjectIdGetDatum(source)};
+	Datum		values[2] = {Int32GetDatum(job_id), ObjectIdGetDatum(planned)};
 	List	   *result = NIL;
 	uint64		n;
 	uint64		i;
@@ -73,7 +73,7 @@ read_planned(int job_id, Oid source)
 	n = psh_sql(SPI_OK_SELECT,
 				"SELECT p.source, p.shadow_name, p.added, p.per_partition"
 				" FROM partshift.planned_indexes($1) p"
-				" WHERE $2 IN (0, p.source) ORDER BY p.place",
+				" WHERE $2 IN (0, p.planned) ORDER BY p.place",
 				2, types, values, NULL);
 	for (i = 0; i < n; i++)
 	{
@@ -250,7 +250,7 @@ claim_task(int job_id, Oid leaf, IndexTask *task)
 		return false;
 	task->task_no = DatumGetInt32(psh_sql_value(0, 1, &isnull));
 	task->leaf = DatumGetObjectId(psh_sql_value(0, 2, &isnull));
-	task->source = DatumGetObjectId(psh_sql_value(0, 3, &isnull));
+	task->planned = DatumGetObjectId(psh_sql_value(0, 3, &isnull));
 	task->name = psh_sql_text(0, 4);
 	return true;
 }
@@ -285,11 +285,11 @@ psh_index_build(PshJob *job)
 	psh_txn_begin("building indexes");
 	if (claim_task(job->id, last_leaf, &task))
 	{
-		List	   *planned = read_planned(job->id, task.source);
+		List	   *planned = read_planned(job->id, task.planned);
 
 		if (planned == NIL)
 			elog(ERROR, "index %u is not in the plan of job %d",
-				 task.source, job->id);
+				 task.planned, job->id);
 		finish_task(job->id, &task,
 					build_index(linitial(planned), task.leaf, task.name,
 								job->owner));

@@ -29,7 +29,7 @@
 	" coalesce((options->>'reverse_sync')::boolean, true)," \
 	" source_file, log_block, last_reconcile_xid," \
 	" horizon_xmin, horizon_xmax, horizon_xip, horizon_overflowed," \
-	" fingerprint" \
+	" fingerprint, log_file" \
 	" FROM partshift.job WHERE job_id = $1"
 
 static const char *const phase_names[] = {
@@ -150,6 +150,7 @@ read_job(int job_id, const char *query)
 	job->last_reconcile_xid = DatumGetFullTransactionId(column(23, &isnull));
 	read_horizon(&job->horizon);
 	job->fingerprint = psh_sql_text(0, 28);
+	job->log_file = DatumGetObjectId(column(29, &isnull));
 	return job;
 }
 

@@ -8,7 +8,8 @@
  * that settle what the block names and move the job's cursor; what has to
  * wait goes to a second table, which is gone through again and again until it
  * is empty.  It always ends, however much is written, since new writes are
- * mirrored and not logged.
+ * mirrored and not logged.  A log that was given another file (VACUUM FULL of
+ * the whole database) is read again from its beginning.
  *
  * The last transaction records its own id.  A snapshot that does not see it
  * may see a shadow that is not yet settled; the swap waits for the last of
@@ -35,6 +36,7 @@
 
 #include "agree.h"
 #include "capture.h"
+#include "compat.h"
 #include "job.h"
 #include "reconcile.h"
 #include "sql.h"
@@ -105,12 +107,11 @@ settle(Batch *batch, TupleTableSlot *entry)
 
 /* Go through the log from a block on; returns the block to go on from. */
 static BlockNumber
-settle_log(Batch *batch, const PshJob *job, Relation log, BlockNumber nblocks)
+settle_log(Batch *batch, Relation log, BlockNumber first, BlockNumber nblocks)
 {
 	TableScanDesc scan = table_beginscan_strat(log, GetActiveSnapshot(), 0,
 											   NULL, true, false);
 	TupleTableSlot *entry = table_slot_create(log, NULL);
-	BlockNumber first = (BlockNumber) job->log_block;
 	BlockNumber block = first;
 
 	heap_setscanlimits(scan, first, nblocks - first);
@@ -165,20 +166,21 @@ settle_postponed(Batch *batch)
 }
 
 static void
-save_progress(int job_id, BlockNumber next, const Batch *batch)
+save_progress(int job_id, Oid log_file, BlockNumber next, const Batch *batch)
 {
-	Oid			types[4] = {INT4OID, INT8OID, INT8OID, INT8OID};
-	Datum		values[4];
+	Oid			types[5] = {INT4OID, INT8OID, INT8OID, INT8OID, OIDOID};
+	Datum		values[5];
 
 	values[0] = Int32GetDatum(job_id);
 	values[1] = Int64GetDatum((int64) next);
 	values[2] = Int64GetDatum(batch->settled);
 	values[3] = Int64GetDatum(batch->busy);
+	values[4] = ObjectIdGetDatum(log_file);
 	psh_sql(SPI_OK_UPDATE,
 			"UPDATE partshift.job SET log_block = $2,"
-			" reconciled = reconciled + $3, postponed_rows = $4"
-			" WHERE job_id = $1",
-			4, types, values, NULL);
+			" reconciled = reconciled + $3, postponed_rows = $4,"
+			" log_file = $5 WHERE job_id = $1",
+			5, types, values, NULL);
 }
 
 static void
@@ -218,7 +220,8 @@ run_batch(const PshJob *job)
 {
 	Relation	log = table_open(job->log, AccessShareLock);
 	BlockNumber nblocks = RelationGetNumberOfBlocks(log);
-	BlockNumber next = (BlockNumber) job->log_block;
+	BlockNumber next = psh_relation_file(log) == job->log_file ?
+		(BlockNumber) job->log_block : 0;
 	PshStep		step = PSH_STEP_AGAIN;
 	Batch		batch;
 	PshUser		saved;
@@ -232,7 +235,7 @@ run_batch(const PshJob *job)
 	psh_user_switch(job->owner, true, &saved);
 	batch_open(&batch, job);
 	if (next < nblocks)
-		next = settle_log(&batch, job, log, nblocks);
+		next = settle_log(&batch, log, next, nblocks);
 	else
 	{
 		settle_postponed(&batch);
@@ -241,8 +244,8 @@ run_batch(const PshJob *job)
 	}
 	batch_close(&batch);
 	psh_user_restore(&saved);
+	save_progress(job->id, psh_relation_file(log), next, &batch);
 	table_close(log, NoLock);
-	save_progress(job->id, next, &batch);
 	return step;
 }
 
