@@ -116,7 +116,6 @@ put_row(PshTable *shadow, PshLeaf *from, const Datum *identity)
 	PshLeaf    *leaf = psh_table_leaf(shadow, identity);
 	SnapshotData dirty;
 	TransactionId busy;
-	bool		distinct;
 
 	if (leaf == NULL)
 		ereport(ERROR,
@@ -130,7 +129,7 @@ put_row(PshTable *shadow, PshLeaf *from, const Datum *identity)
 			return false;
 		case PSH_ABSENT:
 			psh_leaf_load(leaf, from->rel, from->found);
-			(void) psh_leaf_insert(leaf);
+			psh_leaf_insert(leaf);
 			return true;
 		case PSH_FOUND:
 			break;
@@ -139,7 +138,7 @@ put_row(PshTable *shadow, PshLeaf *from, const Datum *identity)
 	if (is_equal(leaf))
 		return true;
 	return lock_row(leaf, LockTupleNoKeyExclusive) &&
-		psh_leaf_update(leaf, &distinct);
+		psh_leaf_update(leaf);
 }
 
 /* Lock the shadow's row of an identity: *absent when there is none. */

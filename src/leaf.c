@@ -235,13 +235,14 @@ satisfies_predicate(PshLeaf *leaf, IndexInfo *info)
 					GetPerTupleExprContext(leaf->estate));
 }
 
-/* Enter leaf->row, stored at its tts_tid; false when a value is not unique. */
-static bool
+/* Enter leaf->row, stored at its tts_tid, and note where it is a duplicate. */
+static void
 insert_index_entries(PshLeaf *leaf, PshUpdateIndexes update, bool is_update)
 {
-	bool		distinct = true;
 	int			i;
 
+	list_free(leaf->conflicts);
+	leaf->conflicts = NIL;
 	if (leaf->estate)
 	{
 		ResetPerTupleExprContext(leaf->estate);
@@ -271,23 +272,23 @@ insert_index_entries(PshLeaf *leaf, PshUpdateIndexes update, bool is_update)
 		if (!index_insert(index, values, nulls, &leaf->row->tts_tid,
 						  leaf->rel, check, false, info) &&
 			check == UNIQUE_CHECK_PARTIAL)
-			distinct = false;
+			leaf->conflicts = lappend_oid(leaf->conflicts,
+										  RelationGetRelid(index));
 	}
-	return distinct;
 }
 
 /*
- * Insert leaf->row.  Returns false when some unique index other than a
- * partition's identity may hold its value already; the row is there all the
- * same, at leaf->row->tts_tid.
+ * Insert leaf->row; it is at leaf->row->tts_tid then, also when a unique index
+ * other than a partition's identity may hold its value already: see
+ * leaf->conflicts.
  */
-bool
+void
 psh_leaf_insert(PshLeaf *leaf)
 {
 	leaf->row->tts_tableOid = RelationGetRelid(leaf->rel);
 	table_tuple_insert(leaf->rel, leaf->row, GetCurrentCommandId(true), 0,
 					   NULL);
-	return insert_index_entries(leaf, 0, false);
+	insert_index_entries(leaf, 0, false);
 }
 
 /* What this transaction wrote in this command can be changed in the next. */
@@ -306,10 +307,10 @@ step_past_own_write(PshLeaf *leaf)
 /*
  * Put leaf->row in the place of leaf->found, waiting for whoever has that row
  * locked.  Returns false when the row is not what it was: look again.
- * *distinct is as what psh_leaf_insert() returns.
+ * leaf->conflicts is as after psh_leaf_insert().
  */
 bool
-psh_leaf_update(PshLeaf *leaf, bool *distinct)
+psh_leaf_update(PshLeaf *leaf)
 {
 	ItemPointerData tid = leaf->found->tts_tid;
 	TM_FailureData failure;
@@ -325,7 +326,7 @@ psh_leaf_update(PshLeaf *leaf, bool *distinct)
 								&update);
 	if (result != TM_Ok)
 		return false;
-	*distinct = insert_index_entries(leaf, update, true);
+	insert_index_entries(leaf, update, true);
 	return true;
 }
 

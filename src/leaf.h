@@ -26,6 +26,8 @@ typedef struct PshLeaf
 	EState	   *estate;			/* for expressions of indexes, or NULL */
 	TupleTableSlot *found;		/* what a look-up found */
 	TupleTableSlot *row;		/* what is to be written */
+	List	   *conflicts;		/* OIDs of unique indexes in which the row
+								 * last written may not be the only one */
 } PshLeaf;
 
 typedef struct PshTable
@@ -49,8 +51,8 @@ extern void psh_table_close(PshTable *table);
 extern PshFound psh_leaf_find(PshLeaf *leaf, const Datum *identity,
 							  Snapshot snapshot, TransactionId *busy);
 extern void psh_leaf_load(PshLeaf *leaf, Relation from, TupleTableSlot *slot);
-extern bool psh_leaf_insert(PshLeaf *leaf);
-extern bool psh_leaf_update(PshLeaf *leaf, bool *distinct);
+extern void psh_leaf_insert(PshLeaf *leaf);
+extern bool psh_leaf_update(PshLeaf *leaf);
 extern bool psh_leaf_delete(PshLeaf *leaf);
 
 #endif							/* PARTSHIFT_LEAF_H */

@@ -15,6 +15,9 @@
  * while its users finish, and those that come after wait without holding
  * anything else of what they would have written later.
  *
+ * From the first lock on, the whole try has partshift.lock_timeout, not each
+ * table: that long at most others wait for what we hold.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -23,9 +26,11 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "storage/lmgr.h"
+#include "utils/guc.h"
 #include "utils/snapmgr.h"
 
 #include "neighbours.h"
+#include "partshift.h"
 #include "sql.h"
 
 /*
@@ -60,11 +65,29 @@ psh_neighbours_list(int job_id, bool of_source)
 /* The table for which the last try waited in vain, or InvalidOid. */
 static Oid	stubborn = InvalidOid;
 
+/* Leave the next lock what the try has left of its time. */
+static void
+shorten_timeout(instr_time since)
+{
+	instr_time	now;
+	double		left;
+	char		setting[32];
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, since);
+	left = partshift_lock_timeout - INSTR_TIME_GET_MILLISEC(now);
+	snprintf(setting, sizeof(setting), "%d", Max((int) left, 1));
+	(void) set_config_option("lock_timeout", setting, PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
 static void
 lock_one(Oid relid, instr_time *since)
 {
 	Oid			first = stubborn;
 
+	if (!INSTR_TIME_IS_ZERO(*since))
+		shorten_timeout(*since);
 	stubborn = relid;
 	LockRelationOid(relid, AccessExclusiveLock);
 	stubborn = first;

@@ -24,9 +24,11 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "storage/lmgr.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -83,6 +85,69 @@ holder_is_live(PshPair *pair, PshLeaf *follower)
 	return live;
 }
 
+/* Whether two unique indexes of two tables are of the same columns. */
+static bool
+same_key(Relation a, Relation b)
+{
+	int			i;
+
+	if (a->rd_index->indnkeyatts != b->rd_index->indnkeyatts ||
+		RelationGetIndexExpressions(a) != NIL ||
+		RelationGetIndexExpressions(b) != NIL ||
+		RelationGetIndexPredicate(a) != NIL ||
+		RelationGetIndexPredicate(b) != NIL)
+		return false;
+	for (i = 0; i < a->rd_index->indnkeyatts; i++)
+		if (strcmp(get_attname(a->rd_index->indrelid,
+							   a->rd_index->indkey.values[i], false),
+				   get_attname(b->rd_index->indrelid,
+							   b->rd_index->indkey.values[i], false)) != 0)
+			return false;
+	return true;
+}
+
+/*
+ * Whether the table to which `leaf` belongs keeps the columns of a unique index
+ * of another table unique as well, in all its partitions.
+ */
+static bool
+keeps_unique(Relation leaf, Oid indexid)
+{
+	Relation	other = index_open(indexid, AccessShareLock);
+	List	   *indexes = RelationGetIndexList(leaf);
+	bool		found = false;
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		found = found || (index->rd_index->indisunique &&
+						  index->rd_rel->relispartition &&
+						  same_key(index, other));
+		index_close(index, NoLock);
+	}
+	list_free(indexes);
+	index_close(other, NoLock);
+	return found;
+}
+
+/*
+ * Whether the row that was written is one too many for the follower.  Where
+ * the authority keeps the same columns unique, another row with the value is
+ * about to lose it: the event is still to come.
+ */
+static bool
+is_duplicate(PshLeaf *leaf, Relation authority)
+{
+	ListCell   *cell;
+
+	foreach(cell, leaf->conflicts)
+		if (!keeps_unique(authority, lfirst_oid(cell)))
+			return true;
+	return false;
+}
+
 /* Take back leaf->row, which is a duplicate of another row of the follower. */
 static void
 take_back(PshLeaf *leaf)
@@ -103,7 +168,6 @@ psh_follow_put(PshPair *pair, Relation from, TupleTableSlot *row,
 			   const Datum *identity)
 {
 	PshLeaf    *leaf = psh_table_leaf(pair->follower, identity);
-	bool		distinct = true;
 	bool		written = false;
 
 	if (leaf == NULL)
@@ -118,7 +182,7 @@ psh_follow_put(PshPair *pair, Relation from, TupleTableSlot *row,
 		psh_leaf_load(leaf, from, row);
 		if (found == PSH_ABSENT)
 		{
-			distinct = psh_leaf_insert(leaf);
+			psh_leaf_insert(leaf);
 			written = true;
 		}
 		else
@@ -127,10 +191,10 @@ psh_follow_put(PshPair *pair, Relation from, TupleTableSlot *row,
 				!same_identity(pair->follower, leaf, identity) &&
 				holder_is_live(pair, leaf))
 				return false;
-			written = psh_leaf_update(leaf, &distinct);
+			written = psh_leaf_update(leaf);
 		}
 	}
-	if (!distinct && pair->yields)
+	if (pair->yields && is_duplicate(leaf, from))
 	{
 		take_back(leaf);
 		return false;

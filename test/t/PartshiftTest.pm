@@ -73,7 +73,8 @@ sub job_state
 		FROM partshift.job WHERE job_id = $job});
 }
 
-# Wait until a query's only value is true; false when that takes too long.
+# Wait until a query's only value is true; a failed test when that takes too
+# long.
 sub await
 {
 	my ($node, $query, $database) = @_;
@@ -85,8 +86,7 @@ sub await
 		  if $node->safe_psql($database || 'postgres', $query) eq 't';
 		usleep(50_000);
 	}
-	diag("gave up waiting for: $query");
-	return 0;
+	return fail("it becomes true: $query");
 }
 
 # Wait until a job is in a state, which is a test; the job's end, or its

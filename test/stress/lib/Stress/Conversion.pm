@@ -215,8 +215,12 @@ sub _finish
 
 	$o->trouble_for($r->{seconds} / 3, 1);
 	$o->drive(sub { !$_[0]{request} && $_[0]{status} eq 'active' }, 1) or return 0;
-	$o->_persist(sub { $o->_try("SELECT partshift.$order($o->{job})") });
 	$r->{order} = $order;
+	unless ($o->_persist(sub { $o->_try("SELECT partshift.$order($o->{job})") }))
+	{
+		$o->fail("the order to $order is refused", $o->{refusal});
+		return 0;
+	}
 	return $o->drive(sub { $_[0]{status} eq $is });
 }
 

@@ -71,6 +71,7 @@ sub _try
 		my $error = $@;
 
 		die $error if !ref $error || $error->{state} !~ /^(55000|55006|55P03|40P01|57014|0A000|25001)$/;
+		$o->{refusal} = $error->{message};
 		$o->{session}->run('ROLLBACK');
 		0;
 	};
