@@ -262,7 +262,7 @@ follow_in_reverse(TriggerData *event, List *identity)
 										false);
 		pair.follower = psh_table_open(target, identity, true);
 		if (!follow_event(&pair, event, list_length(identity)))
-			reason = "it holds unique what the new table does not";
+			reason = pair.obstacle;
 		psh_table_close(pair.follower);
 		psh_table_close(pair.authority);
 	}

@@ -71,19 +71,26 @@ start_helpers(const PshJob *job)
 	}
 }
 
-/* Change the job's row and, where it is another, its phase. */
+/*
+ * Change the job's row and, where it is another, its phase, because of the
+ * request that was read.  The operator may have asked for something else
+ * since; that is then the request to follow.
+ */
 static void
-change_job(int job_id, const char *query, PshPhase phase)
+answer_request(const PshJob *job, const char *query, PshPhase phase)
 {
 	Oid			types[1] = {INT4OID};
-	Datum		values[1] = {Int32GetDatum(job_id)};
-	PshJob	   *job;
+	Datum		values[1] = {Int32GetDatum(job->id)};
+	PshJob	   *locked;
 
 	psh_txn_begin("changing the job");
-	job = psh_job_lock(job_id);
-	psh_sql(SPI_OK_UPDATE, query, 1, types, values, NULL);
-	if (job->phase != phase)
-		psh_job_advance(job, phase);
+	locked = psh_job_lock(job->id);
+	if (locked->request != NULL && strcmp(locked->request, job->request) == 0)
+	{
+		psh_sql(SPI_OK_UPDATE, query, 1, types, values, NULL);
+		if (locked->phase != phase)
+			psh_job_advance(locked, phase);
+	}
 	psh_txn_commit();
 }
 
@@ -226,15 +233,15 @@ lead_request(PshJob *job)
 	else if (strcmp(job->request, "finalize") == 0)
 		(void) psh_ending_finalize(job);
 	else if (strcmp(job->request, "rollback") == 0)
-		change_job(job->id,
-				   "UPDATE partshift.job SET reverse = true, request = NULL"
-				   " WHERE job_id = $1", PSH_PHASE_REWIRE);
+		answer_request(job,
+					   "UPDATE partshift.job SET reverse = true, request = NULL"
+					   " WHERE job_id = $1", PSH_PHASE_REWIRE);
 	else
 	{
 		(void) psh_verify_compare(job, "full");
-		change_job(job->id,
-				   "UPDATE partshift.job SET request = NULL"
-				   " WHERE job_id = $1", job->phase);
+		answer_request(job,
+					   "UPDATE partshift.job SET request = NULL"
+					   " WHERE job_id = $1", job->phase);
 	}
 	return PSH_STEP_AGAIN;
 }

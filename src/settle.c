@@ -34,6 +34,15 @@
 
 #include "settle.h"
 
+#define DUPLICATE "it holds unique what the new table does not"
+
+static bool
+drop_out(PshPair *pair, const char *obstacle)
+{
+	pair->obstacle = obstacle;
+	return false;
+}
+
 /* Look for the follower's row, waiting until nobody is writing it. */
 static PshFound
 find_settled(PshLeaf *leaf, const Datum *identity)
@@ -76,8 +85,8 @@ holder_is_live(PshPair *pair, PshLeaf *follower)
 	psh_identity_read(follower->found, follower->columns,
 					  pair->follower->nidentity, holder);
 	leaf = psh_table_leaf(pair->authority, holder);
-	if (leaf == NULL)
-		return false;
+	if (leaf == NULL || leaf->key == NULL)
+		return leaf != NULL;
 	slot = table_slot_create(leaf->rel, NULL);
 	live = psh_key_find(leaf->key, leaf->rel, holder, SnapshotSelf, slot,
 						NULL) == PSH_FOUND;
@@ -190,14 +199,14 @@ psh_follow_put(PshPair *pair, Relation from, TupleTableSlot *row,
 			if (pair->yields &&
 				!same_identity(pair->follower, leaf, identity) &&
 				holder_is_live(pair, leaf))
-				return false;
+				return drop_out(pair, DUPLICATE);
 			written = psh_leaf_update(leaf);
 		}
 	}
 	if (pair->yields && is_duplicate(leaf, from))
 	{
 		take_back(leaf);
-		return false;
+		return drop_out(pair, DUPLICATE);
 	}
 	return true;
 }
@@ -257,6 +266,8 @@ psh_follow_settle(PshPair *pair, const Datum *identity)
 {
 	PshLeaf    *leaf = psh_table_leaf(pair->authority, identity);
 
+	if (pair->yields && leaf != NULL && leaf->key == NULL)
+		return drop_out(pair, "a partition has no index that finds its rows");
 	if (leaf != NULL &&
 		psh_leaf_find(leaf, identity, SnapshotSelf, NULL) == PSH_FOUND &&
 		same_identity(pair->authority, leaf, identity))

@@ -17,6 +17,7 @@ typedef struct PshPair
 	bool		yields;			/* a duplicate makes the follower drop out
 								 * instead of being left for the authority to
 								 * refuse */
+	const char *obstacle;		/* why the follower dropped out */
 } PshPair;
 
 extern bool psh_follow_put(PshPair *pair, Relation from, TupleTableSlot *row,
