@@ -204,8 +204,9 @@ WHERE conname ~ '_ps\d' AND conparentid = 0 AND conrelid <> 'goods_old'::regclas
 -- The leaves are the owner's, and nobody else may use them.
 SELECT leaf, pg_get_userbyid(relowner), relacl FROM probe.leaves('goods')
 	JOIN pg_class c ON c.oid = leaf;
-SELECT attname, partshift.column_options(attoptions) AS options, attstattarget > 0 AS more FROM pg_attribute
-WHERE attrelid = 'goods_p1'::regclass AND (partshift.column_options(attoptions) IS NOT NULL OR attstattarget > 0);
+SELECT attname, probe.options(attoptions) AS options, attstattarget > 0 AS more FROM pg_attribute
+WHERE attrelid = 'goods_p1'::regclass
+	AND (probe.options(attoptions) IS NOT NULL OR attstattarget > 0);
 
 -- The planner's statistics are there before the first query.
 SELECT count(*) FROM pg_stats

@@ -106,14 +106,28 @@ CALL probe.finish(:job);
 SELECT probe.state(:job);
 :left
 
--- Copy: slowed down, then as fast as can be.
+-- Copy: a lock on a partition keeps rows out; the settings can be changed.
+BEGIN;
+LOCK TABLE t IN ROW EXCLUSIVE MODE;
+PREPARE TRANSACTION 'a writer';
 SELECT partshift.convert('t', 'hash', 'id', partitions => 2, swap => 'manual',
-	cost_delay => 100, cost_limit => 4, workers => 1) AS job \gset
-CALL probe.await(format('phase = ''copy'' FROM partshift.job WHERE job_id = %s', :job));
+	cost_delay => 2, cost_limit => 150, workers => 1) AS job \gset
+CALL probe.await(format('lock_tries > 0 FROM partshift.job WHERE job_id = %s', :job));
+BEGIN;
+LOCK TABLE t_p1 IN SHARE MODE;
+PREPARE TRANSACTION 'on a leaf';
+COMMIT PREPARED 'a writer';
+CALL probe.await(format('phase = ''copy'' AND lock_tries > 0 FROM partshift.job WHERE job_id = %s', :job));
 SELECT cost_delay, cost_limit, workers FROM partshift.job WHERE job_id = :job;
 SELECT partshift.alter_job(:job, workers => 3, cost_delay => 0, cost_limit => 200, swap => 'auto');
 SELECT cost_delay, cost_limit, workers, swap_mode FROM partshift.job WHERE job_id = :job;
 SELECT partshift.alter_job(:job, swap => 'manual');
+SELECT partshift.pause(:job);
+CALL probe.finish(:job);
+SELECT probe.state(:job);
+UPDATE t SET v = 'copied' WHERE id = 9;
+SELECT partshift.resume(:job);
+COMMIT PREPARED 'on a leaf';
 CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT probe.refusal(format('SELECT partshift.alter_job(%s, workers => 65)', :job));
@@ -226,6 +240,22 @@ INSERT INTO child VALUES (5, NULL, NULL), (6, NULL, NULL);
 :left
 
 -- Each of these phases once more, left by abort.
+BEGIN;
+LOCK TABLE t IN ROW EXCLUSIVE MODE;
+PREPARE TRANSACTION 'a writer';
+:convert \gset
+CALL probe.await(format('lock_tries > 0 FROM partshift.job WHERE job_id = %s', :job));
+BEGIN;
+LOCK TABLE t_p1 IN SHARE MODE;
+PREPARE TRANSACTION 'on a leaf';
+COMMIT PREPARED 'a writer';
+CALL probe.await(format('phase = ''copy'' AND lock_tries > 0 FROM partshift.job WHERE job_id = %s', :job));
+SELECT partshift.abort(:job);
+COMMIT PREPARED 'on a leaf';
+CALL probe.finish(:job);
+SELECT probe.state(:job);
+:left
+
 BEGIN;
 LOCK TABLE t IN ROW EXCLUSIVE MODE;
 PREPARE TRANSACTION 'a writer';

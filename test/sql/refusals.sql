@@ -158,7 +158,7 @@ SELECT refused($$'t', 'hash', 'id', partitions => 2, name_format => repeat('x', 
 SELECT refused($$'t', 'list', 'id', lists => '{"default": [1], "b": [2]}'$$);
 
 -- Locks
-SELECT regexp_replace(refused($$'t', 'hash', 'id', partitions => 10000$$), 'room for \d+', 'room for N');
+SELECT regexp_replace(refused($$'t', 'hash', 'id', partitions => 4000$$), 'room for \d+', 'room for N');
 
 -- What kind of table it is
 SELECT probe.refusal('SELECT partshift.convert(0, ''hash'', ''id'', partitions => 2)');

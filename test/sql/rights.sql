@@ -86,6 +86,7 @@ CALL probe.await(format('phase = ''index'' AND lock_tries > 0 FROM partshift.job
 SET ROLE partshift_stranger;
 SELECT count(*) FROM partshift.jobs;
 SELECT count(*) FROM partshift.progress;
+SELECT count(*) FROM partshift.phase_log;
 SELECT probe.refusal(format('SELECT partshift.abort(%s)', :job));
 SELECT probe.refusal(format('SELECT partshift.alter_job(%s, workers => 2)', :job));
 \set VERBOSITY sqlstate
@@ -95,6 +96,7 @@ SELECT probe.mask(:'LAST_ERROR_MESSAGE');
 SET ROLE partshift_monitor;
 SELECT phase FROM partshift.jobs WHERE job_id = :job;
 SELECT probe.refusal(format('SELECT partshift.pause(%s)', :job));
+SELECT count(*) FROM partshift.phase_log WHERE job_id = :job;
 SET ROLE partshift_member;
 SELECT phase FROM partshift.progress WHERE job_id = :job;
 SET ROLE partshift_owner;
@@ -151,8 +153,10 @@ SET ROLE partshift_member;
 SELECT partshift.verify(:job);
 RESET ROLE;
 CALL probe.finish(:job);
-SELECT bool_and(equal) FROM partshift.verification WHERE job_id = :job;
+SET ROLE partshift_stranger;
+SELECT count(*) FROM partshift.verification;
 SET ROLE partshift_member;
+SELECT bool_and(equal) FROM partshift.verification WHERE job_id = :job;
 SELECT partshift.rollback(:job);
 RESET ROLE;
 CALL probe.finish(:job);

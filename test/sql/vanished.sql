@@ -137,11 +137,18 @@ CALL probe.finish(:job);
 
 -- Rewritten, and emptied, while it is being copied: copied again
 ALTER TABLE t SET WITHOUT CLUSTER;
-SELECT partshift.convert('t', 'hash', 'id', partitions => 2, swap => 'manual',
-	cost_delay => 100, cost_limit => 4, workers => 1) AS job \gset
-CALL probe.await(format('phase = ''copy'' FROM partshift.job WHERE job_id = %s', :job));
+BEGIN;
+LOCK TABLE t IN ROW EXCLUSIVE MODE;
+PREPARE TRANSACTION 'a writer';
+SELECT partshift.convert('t', 'hash', 'id', partitions => 2, swap => 'manual') AS job \gset
+CALL probe.await(format('lock_tries > 0 FROM partshift.job WHERE job_id = %s', :job));
+BEGIN;
+LOCK TABLE t_p1 IN SHARE MODE;
+PREPARE TRANSACTION 'on a leaf';
+COMMIT PREPARED 'a writer';
+CALL probe.await(format('phase = ''copy'' AND lock_tries > 0 FROM partshift.job WHERE job_id = %s', :job));
 VACUUM FULL t;
-SELECT partshift.alter_job(:job, cost_delay => 0);
+COMMIT PREPARED 'on a leaf';
 UPDATE t SET v = 'rewritten' WHERE id > 200;
 CALL probe.finish(:job);
 SELECT probe.state(:job);
@@ -149,14 +156,21 @@ SELECT shadow::regclass AS shadow FROM partshift.job WHERE job_id = :job \gset
 SELECT * FROM probe.differences('t', :'shadow');
 SELECT partshift.abort(:job);
 CALL probe.finish(:job);
-SELECT partshift.convert('t', 'hash', 'id', partitions => 2, swap => 'manual',
-	cost_delay => 100, cost_limit => 4, workers => 1) AS job \gset
-CALL probe.await(format('phase = ''copy'' FROM partshift.job WHERE job_id = %s', :job));
+BEGIN;
+LOCK TABLE t IN ROW EXCLUSIVE MODE;
+PREPARE TRANSACTION 'a writer';
+SELECT partshift.convert('t', 'hash', 'id', partitions => 2, swap => 'manual') AS job \gset
+CALL probe.await(format('lock_tries > 0 FROM partshift.job WHERE job_id = %s', :job));
+BEGIN;
+LOCK TABLE t_p1 IN SHARE MODE;
+PREPARE TRANSACTION 'on a leaf';
+COMMIT PREPARED 'a writer';
+CALL probe.await(format('phase = ''copy'' AND lock_tries > 0 FROM partshift.job WHERE job_id = %s', :job));
 BEGIN;
 TRUNCATE t;
 INSERT INTO t SELECT g, 'once more' FROM generate_series(200, 250) g;
 COMMIT;
-SELECT partshift.alter_job(:job, cost_delay => 0);
+COMMIT PREPARED 'on a leaf';
 CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT shadow::regclass AS shadow FROM partshift.job WHERE job_id = :job \gset

@@ -180,7 +180,8 @@ subtest 'moves after the mirror has begun' => sub {
 
 	make_table();
 	$job = start_slowly();
-	$holder = hold($node, 'SELECT FROM t WHERE id = 1 FOR UPDATE');
+	query("UPDATE t SET note = 'held' WHERE id = 2; UPDATE kept SET note = 'held' WHERE id = 2");
+	$holder = hold($node, 'SELECT FROM t WHERE id = 2 FOR UPDATE');
 	fast($node, $job);
 	reach($node, $job, 'reconcile, active');
 	change();
