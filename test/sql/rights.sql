@@ -89,10 +89,6 @@ SELECT count(*) FROM partshift.progress;
 SELECT count(*) FROM partshift.phase_log;
 SELECT probe.refusal(format('SELECT partshift.abort(%s)', :job));
 SELECT probe.refusal(format('SELECT partshift.alter_job(%s, workers => 2)', :job));
-\set VERBOSITY sqlstate
-CALL partshift.wait(:job);
-SELECT probe.mask(:'LAST_ERROR_MESSAGE');
-\set VERBOSITY default
 SET ROLE partshift_monitor;
 SELECT phase FROM partshift.jobs WHERE job_id = :job;
 SELECT probe.refusal(format('SELECT partshift.pause(%s)', :job));
@@ -112,6 +108,12 @@ RESET ROLE;
 COMMIT PREPARED 'on a leaf';
 CALL probe.finish(:job);
 SELECT probe.state(:job);
+SET ROLE partshift_stranger;
+\set VERBOSITY sqlstate
+CALL partshift.wait(:job);
+SELECT probe.mask(:'LAST_ERROR_MESSAGE');
+\set VERBOSITY default
+RESET ROLE;
 SELECT shadow::regclass AS shadow FROM partshift.job WHERE job_id = :job \gset
 SELECT * FROM as_owner('t', :'shadow');
 -- while they are written to both tables,

@@ -202,8 +202,18 @@ subtest 'dump and restore' => sub {
 		query("UPDATE $table SET id = - id; INSERT INTO $table VALUES (0, 0);
 			DELETE FROM $table WHERE id < -100; TRUNCATE $table", 'restored');
 	}
-	is(query('SELECT tgrelid::regclass, tgname FROM pg_trigger', 'restored'),
-		'', 'there is no trigger');
+	is(query("SELECT tgname FROM pg_trigger WHERE tgrelid IN ('t'::regclass, 'u'::regclass)",
+			'restored'), '', 'there is no trigger before the swap');
+
+	# The one on a swapped table is an ordinary trigger, for partitions to
+	# come, and is dumped.
+	TODO:
+	{
+		local $TODO = 'a restored trigger reports to a job of another database';
+
+		is(query('SELECT count(*) FROM partshift.dropout', 'restored'),
+			'0', 'nothing was recorded for a job that is not there');
+	}
 	is(query('SELECT count(*) FROM partshift.job', 'restored'),
 		'0', 'nor a job');
 	query("SELECT partshift.abort($job{t}); SELECT partshift.abort($job{u});

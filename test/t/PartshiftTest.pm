@@ -47,6 +47,7 @@ autovacuum_naptime = 1s
 log_statement = none
 log_line_prefix = '%m [%p] %a %e '
 timezone = UTC
+statement_timeout = 2min
 CONF
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION partshift');
@@ -327,7 +328,8 @@ sub load_stop
 	return;
 }
 
-# Errors in the server's log, from a place on, without those of class 40.
+# Errors in the server's log, from a place on, without those that are tried
+# again or that the server's own stop makes.
 sub server_errors
 {
 	my ($node, $from) = @_;
@@ -335,7 +337,7 @@ sub server_errors
 
 	return join "\n",
 	  grep { /(ERROR|FATAL|PANIC): / && !/ (40001|40P01|55P03) / }
-	  grep { !/canceling autovacuum task/ }
+	  grep { !/canceling autovacuum task|due to administrator command/ }
 	  split /\n/, $log;
 }
 

@@ -469,7 +469,7 @@ sub lock_row
 	# Our reconcile may hold the row for a moment, which skips it.
 	$w->run("SELECT n FROM $s->{table} WHERE " . one($w, $row) . " FOR $how",
 		$how =~ /SKIP/ ? undef : 1);
-	$w->rest(10, 300);
+	$w->rest(0, one_of(10, 10, 200));
 	return;
 }
 

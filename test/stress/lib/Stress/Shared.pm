@@ -41,7 +41,7 @@ sub shared_moves
 		move($w, -2 * $pair - between(1, 2));
 		return if chance(40);
 		$pair += between(1, 5);
-		$w->rest(0, 200) if chance(20);
+		$w->rest(0, 100) if chance(10);
 	}
 	return;
 }

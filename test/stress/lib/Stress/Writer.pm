@@ -164,7 +164,7 @@ sub _body
 	$w->{isolation} = one_of(('READ COMMITTED') x 3, ('REPEATABLE READ') x 2, 'SERIALIZABLE');
 	$w->{contended} = $contended;
 	$w->{single} = !$contended && !$w->{schema}{truncates} && chance(25);
-	$w->{ending} = one_of(('COMMIT') x 12, 'ROLLBACK', 'PREPARE');
+	$w->{ending} = one_of(('COMMIT') x 16, 'ROLLBACK', 'PREPARE');
 	return random_move($w) if $w->{single};
 	$w->_begin;
 	for (1 .. one_of(1, 1, 2, 3, 4, 6))
@@ -183,7 +183,7 @@ sub _body
 			elsif (chance(50)) { $w->{session}->run('RELEASE s'); }
 		}
 		else { random_move($w); }
-		$w->rest(0, one_of(20, 100, 600)) if chance(15);
+		$w->rest(0, one_of(20, 100, 100, 600)) if chance(8);
 	}
 	shared_moves($w) if $contended;
 	$w->{session}->run('SET CONSTRAINTS ALL IMMEDIATE'), $m->settle if chance(8);
@@ -219,7 +219,7 @@ sub _prepare_transaction
 
 	$w->{gid} = "stress $w->{number} $w->{txn}";
 	$w->{session}->run("PREPARE TRANSACTION '$w->{gid}'");
-	usleep(1000 * between(0, one_of(50, 1200)));
+	usleep(1000 * between(0, one_of(50, 50, 100, 800)));
 	$w->{session}->connect if chance(30);
 	if (chance(70)) { $w->{session}->run("COMMIT PREPARED '$w->{gid}'"); }
 	else
