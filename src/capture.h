@@ -30,6 +30,7 @@ extern bool psh_triggers_in_place(Oid relid, PshTriggerKind kind,
 
 extern int	psh_trigger_job(const Trigger *trigger);
 extern Oid	psh_trigger_target(const Trigger *trigger);
+extern bool psh_trigger_at_home(const Trigger *trigger, Oid root);
 extern List *psh_trigger_identity(const Trigger *trigger);
 
 extern void psh_log_append(Relation log, int n, const Datum *identity);

@@ -280,6 +280,8 @@ partshift_reverse_row(PG_FUNCTION_ARGS)
 	const char *reason;
 	PshUser		saved;
 
+	if (!psh_trigger_at_home(event->tg_trigger, root_of(event->tg_relation)))
+		return PointerGetDatum(NULL);
 	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
 	reason = follow_in_reverse(event, psh_trigger_identity(event->tg_trigger));
 	psh_user_restore(&saved);
@@ -292,7 +294,7 @@ partshift_reverse_row(PG_FUNCTION_ARGS)
  * AFTER TRUNCATE trigger on the new table and on each leaf.  The table's own
  * is the first to fire when all of it is truncated and empties legacy; a
  * leaf's that finds legacy not empty was truncated by itself.  A leaf that was
- * detached still has the trigger, and is nobody's concern any more.
+ * detached still has the trigger, but that is not at home.
  */
 Datum
 partshift_reverse_truncate(PG_FUNCTION_ARGS)
@@ -303,6 +305,8 @@ partshift_reverse_truncate(PG_FUNCTION_ARGS)
 	const char *reason = NULL;
 	PshUser		saved;
 
+	if (!psh_trigger_at_home(event->tg_trigger, root_of(event->tg_relation)))
+		return PointerGetDatum(NULL);
 	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
 	legacy = try_table_open(target, AccessShareLock);
 	if (legacy == NULL)
@@ -314,7 +318,7 @@ partshift_reverse_truncate(PG_FUNCTION_ARGS)
 		table_close(legacy, NoLock);
 		if (event->tg_relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 			empty_table(target);
-		else if (!empty && event->tg_relation->rd_rel->relispartition)
+		else if (!empty)
 			reason = "a partition of the new table was truncated";
 	}
 	psh_user_restore(&saved);

@@ -4,8 +4,8 @@
  *	  Installing, checking and removing the triggers of a conversion.
  *
  * A trigger's arguments say all it needs: the job's number, the table it
- * writes to, and the identity's columns.  They fire in every replication
- * role.  Those on the source are internal ones, which pg_dump does not dump.
+ * writes to, where it was installed, and the identity's columns.  They fire in
+ * every replication role.  Those on the source are internal ones, which pg_dump does not dump.
  * The row trigger on the new table is an ordinary one, because only an
  * ordinary one is given to partitions that are added later.
  *
@@ -22,6 +22,7 @@
 #include "catalog/dependency.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_func.h"
 #include "utils/builtins.h"
@@ -31,7 +32,15 @@
 #include "capture.h"
 #include "compat.h"
 
-#define FIXED_ARGS 2			/* job and target, before the identity */
+/* The arguments before the identity's columns. */
+enum
+{
+	ARG_JOB,
+	ARG_TARGET,					/* the table that is written to */
+	ARG_HOME,					/* the table that has the trigger */
+	ARG_DATABASE,
+	FIXED_ARGS
+};
 
 /* What a kind is made of. */
 static const struct
@@ -56,7 +65,8 @@ function_oid(const char *name)
 }
 
 static void
-create_trigger(Oid relid, PshTriggerKind kind, const PshJob *job, bool row)
+create_trigger(Oid relid, Oid home, PshTriggerKind kind, const PshJob *job,
+			   bool row)
 {
 	CreateTrigStmt *stmt = makeNode(CreateTrigStmt);
 	Oid			target = job->relid;
@@ -76,8 +86,10 @@ create_trigger(Oid relid, PshTriggerKind kind, const PshJob *job, bool row)
 	stmt->events = row ?
 		TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE :
 		TRIGGER_TYPE_TRUNCATE;
-	stmt->args = list_make2(makeString(psprintf("%d", job->id)),
-							makeString(psprintf("%u", target)));
+	stmt->args = list_make4(makeString(psprintf("%d", job->id)),
+							makeString(psprintf("%u", target)),
+							makeString(psprintf("%u", home)),
+							makeString(psprintf("%u", MyDatabaseId)));
 	foreach(cell, job->identity)
 		stmt->args = lappend(stmt->args, makeString(lfirst(cell)));
 
@@ -100,15 +112,15 @@ psh_triggers_install(Oid relid, PshTriggerKind kind, const PshJob *job)
 	List	   *leaves;
 	ListCell   *cell;
 
-	create_trigger(relid, kind, job, true);
+	create_trigger(relid, relid, kind, job, true);
 	if (kinds[kind].truncate_function == NULL)
 		return;
-	create_trigger(relid, kind, job, false);
+	create_trigger(relid, relid, kind, job, false);
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		return;
 	leaves = find_inheritance_children(relid, NoLock);
 	foreach(cell, leaves)
-		create_trigger(lfirst_oid(cell), kind, job, false);
+		create_trigger(lfirst_oid(cell), relid, kind, job, false);
 }
 
 static bool
@@ -211,7 +223,7 @@ psh_triggers_in_place(Oid relid, PshTriggerKind kind, const PshJob *job)
 int
 psh_trigger_job(const Trigger *trigger)
 {
-	return pg_strtoint32(trigger->tgargs[0]);
+	return pg_strtoint32(trigger->tgargs[ARG_JOB]);
 }
 
 /*
@@ -220,7 +232,19 @@ psh_trigger_job(const Trigger *trigger)
 Oid
 psh_trigger_target(const Trigger *trigger)
 {
-	return (Oid) strtoul(trigger->tgargs[1], NULL, 10);
+	return (Oid) strtoul(trigger->tgargs[ARG_TARGET], NULL, 10);
+}
+
+/*
+ * Whether a trigger of ours is where it was installed: on this table, or on a
+ * partition of it.  One that was dumped and restored is not, and its OIDs mean
+ * nothing.
+ */
+bool
+psh_trigger_at_home(const Trigger *trigger, Oid root)
+{
+	return root == (Oid) strtoul(trigger->tgargs[ARG_HOME], NULL, 10) &&
+		MyDatabaseId == (Oid) strtoul(trigger->tgargs[ARG_DATABASE], NULL, 10);
 }
 
 /*

@@ -23,10 +23,12 @@ for my $n (1 .. $o{count})
 	my $seed = $o{seed} + $n - 1;
 	my $begin = time;
 	my $run = Stress::Conversion->new(%o, seed => $seed, server => $server);
-	my @failures = $run->run;
+	my @failures = eval { $run->run };
+
+	push @failures, ref $@ ? "$@->{state}: $@->{message}\n\t$@->{statement}" : $@ if $@;
 
 	printf "%s %d - seed %d, %.0f s: %s\n", @failures ? 'not ok' : 'ok', $n, $seed,
-	  time - $begin, $run->{summary};
+	  time - $begin, $run->{summary} || '';
 	$run->drop;
 	next unless @failures;
 	$failed++;

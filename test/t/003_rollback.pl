@@ -40,6 +40,7 @@ query(q{
 	ALTER TABLE shop.sale DROP COLUMN gone;
 	ALTER TABLE shop.sale ALTER note SET STORAGE EXTERNAL;
 	CREATE INDEX by_note ON shop.sale (lower(note)) WHERE amount > 5;
+	CREATE UNIQUE INDEX by_number ON shop.sale (number, day) INCLUDE (amount);
 	COMMENT ON INDEX shop.by_note IS 'for searches';
 	COMMENT ON TABLE shop.sale IS 'what was sold';
 	COMMENT ON COLUMN shop.sale.note IS 'anything';

@@ -277,8 +277,8 @@ sub run
 	$r->_create;
 	$o = $r->{operator} = Stress::Operator->new(schema => $s, session => $r->{session},
 		server => $r->{server}, directory => $r->{directory});
-	$r->_start_writers;
 	eval {
+		$r->_start_writers;
 		usleep(300_000);
 		$o->convert;
 		$r->_story;
@@ -301,18 +301,22 @@ sub run
 	return @{ $o->{failures} };
 }
 
-# Take the database away.
+# Take the database away, if it lets us.
 sub drop
 {
 	my ($r) = @_;
 
-	$r->{session}->close;
-	my $c = $r->_session(database => 'postgres');
+	eval {
+		my $c = $r->{session}->connect;
 
-	$c->run($_->[0]) for @{ $c->rows("SELECT format('ROLLBACK PREPARED %L', gid)"
-		  . " FROM pg_prepared_xacts WHERE database = current_database()") };
-	eval { $c->run("DROP DATABASE $r->{database} WITH (FORCE)") };
-	$c->close;
+		$c->run($_->[0]) for @{ $c->rows("SELECT format('ROLLBACK PREPARED %L', gid)"
+			  . ' FROM pg_prepared_xacts WHERE database = current_database()') };
+		$c->close;
+		$c = $r->_session(database => 'postgres');
+		$c->run("DROP DATABASE $r->{database} WITH (FORCE)");
+		$c->close;
+		1;
+	} or print '# the database is left: ', ref $@ ? $@->{message} : $@, "\n";
 	return;
 }
 

@@ -256,7 +256,7 @@ sub _try
 
 	stream($s->{seed}, 'writer', $w->{number}, $w->{txn});
 	@$w{qw(marked rolled_back gid single codes new_epoch truncating)} = (0, 0, undef, 0, 0, undef, 0);
-	if ($s->{truncates} && chance(0.5)) { $w->_truncate; }
+	if ($s->{truncates} && chance(0.05)) { $w->_truncate; }
 	else { $w->_body; }
 	$w->_end;
 	return;
@@ -306,6 +306,7 @@ sub _permitted
 	my $state = $error->{state};
 
 	return 1 if $state eq '40001' && ($w->{contended} || $w->{isolation} eq 'SERIALIZABLE');
+	return 1 if $state eq '53200' && $error->{message} =~ /RWConflictPool/;
 	return 1 if $state eq '55P03' && $w->{truncating};
 	if ($state eq '42P10' && $w->{schema}{extended})
 	{
