@@ -37,6 +37,9 @@ AS $$
 		CASE WHEN NOT coalesce((job.options ->> 'reverse_sync')::boolean, true)
 			THEN 'It was converted with reverse_sync => false, so that the legacy table does not have what was written since the swap.'
 		END,
+		CASE WHEN NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = job.relid)
+			THEN 'The legacy table was dropped.'
+		END,
 		(SELECT format('The legacy table no longer follows since %s: %s.',
 					   d.dropped_at, d.reason)
 		 FROM partshift.dropout d WHERE d.job_id = job.job_id

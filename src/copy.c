@@ -281,8 +281,8 @@ save_throttled(int job_id, double milliseconds)
 }
 
 /*
- * Copy one batch, in a transaction of its own, after sleeping for the one
- * before.  Returns PSH_STEP_REST while others hold what is left or the source
+ * Copy one batch, in a transaction of its own, or sleep for the one before;
+ * the caller has told the throttle the job's settings.  Returns PSH_STEP_REST while others hold what is left or the source
  * has moved, PSH_STEP_FINISHED when nothing is left.
  */
 PshStep
@@ -296,7 +296,11 @@ psh_copy_run(int job_id)
 
 	if (psh_throttle_standbys_lag(job_id))
 		return PSH_STEP_REST;
-	throttled += psh_throttle_pay();
+	if (psh_throttle_owed() >= 1)
+	{
+		throttled += psh_throttle_pay();
+		return PSH_STEP_AGAIN;
+	}
 
 	psh_txn_begin("copying");
 	job = psh_job_load(job_id);
@@ -305,7 +309,6 @@ psh_copy_run(int job_id)
 		psh_txn_commit();
 		return PSH_STEP_FINISHED;
 	}
-	psh_throttle_start(job, job->workers);
 	if (throttled >= 1000)
 	{
 		save_throttled(job_id, throttled);

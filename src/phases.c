@@ -30,6 +30,7 @@
 #include "rewire.h"
 #include "sql.h"
 #include "swap.h"
+#include "throttle.h"
 #include "verify.h"
 
 #define MAX_HELPERS 63
@@ -110,6 +111,7 @@ lead_copy(PshJob *job)
 	if (psh_prepare_restart_if_moved(job->id))
 		return PSH_STEP_AGAIN;
 	start_helpers(job);
+	psh_throttle_start(job, job->workers);
 	step = psh_copy_run(job->id);
 	if (step != PSH_STEP_FINISHED)
 		return step;
@@ -149,6 +151,16 @@ lead_mirror(PshJob *job)
 		return PSH_STEP_AGAIN;
 	(void) psh_prepare_mirror(job->id);
 	return PSH_STEP_AGAIN;
+}
+
+static PshStep
+lead_reconcile(PshJob *job)
+{
+	PshStep		step;
+
+	psh_throttle_start(job, 1);	/* nobody else works on the job */
+	step = psh_reconcile_run(job->id);
+	return step == PSH_STEP_FINISHED ? PSH_STEP_AGAIN : step;
 }
 
 static PshStep
@@ -192,11 +204,7 @@ lead_phase(PshJob *job)
 		case PSH_PHASE_MIRROR:
 			return lead_mirror(job);
 		case PSH_PHASE_RECONCILE:
-			{
-				PshStep		step = psh_reconcile_run(job->id);
-
-				return step == PSH_STEP_FINISHED ? PSH_STEP_AGAIN : step;
-			}
+			return lead_reconcile(job);
 		case PSH_PHASE_REWIRE:
 			return lead_rewire(job);
 		case PSH_PHASE_VERIFY:
@@ -238,7 +246,12 @@ lead_request(PshJob *job)
 					   " WHERE job_id = $1", PSH_PHASE_REWIRE);
 	else
 	{
-		(void) psh_verify_compare(job, "full");
+		if (!psh_verify_compare(job, "full") && job->phase != PSH_PHASE_DONE)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("source and shadow of table \"%s\" differ",
+							job->table_name),
+					 errhint("See partshift.verification, then abort the conversion.")));
 		answer_request(job,
 					   "UPDATE partshift.job SET request = NULL"
 					   " WHERE job_id = $1", job->phase);
@@ -290,7 +303,10 @@ psh_phases_help(int job_id, int number)
 		job->request != NULL || number >= job->workers)
 		return PSH_STEP_FINISHED;
 	if (job->phase == PSH_PHASE_COPY)
+	{
+		psh_throttle_start(job, job->workers);
 		step = psh_copy_run(job_id);
+	}
 	else if (job->phase == PSH_PHASE_INDEX)
 		step = psh_index_build(job);
 	return step == PSH_STEP_AGAIN ? step : PSH_STEP_FINISHED;

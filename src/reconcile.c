@@ -250,8 +250,8 @@ run_batch(const PshJob *job)
 }
 
 /*
- * Settle one batch of identities, in a transaction of its own, after sleeping
- * for the one before.  Returns PSH_STEP_REST while all that is left is being
+ * Settle one batch of identities, in a transaction of its own, or sleep for
+ * the one before; the caller has told the throttle the job's settings.  Returns PSH_STEP_REST while all that is left is being
  * written by others, PSH_STEP_FINISHED when both tables agree.
  */
 PshStep
@@ -262,11 +262,11 @@ psh_reconcile_run(int job_id)
 
 	if (psh_throttle_standbys_lag(job_id))
 		return PSH_STEP_REST;
-	(void) psh_throttle_pay();
+	if (psh_throttle_pay() > 0)
+		return PSH_STEP_AGAIN;
 
 	psh_txn_begin("reconciling");
 	job = psh_job_lock(job_id);
-	psh_throttle_start(job, 1);
 	step = run_batch(job);
 	psh_txn_commit();
 	return step;

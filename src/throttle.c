@@ -87,30 +87,24 @@ psh_throttle_owed(void)
 }
 
 /*
- * Sleep for what is owed and return how long that was, in milliseconds.  Less
- * than a millisecond stays owed: no sleep is so short.
+ * Sleep for what is owed, a second at most, and return how long that was, in
+ * milliseconds.  The rest stays owed, so that the caller can look whether the
+ * settings have changed; less than a millisecond too: no sleep is so short.
  */
 double
 psh_throttle_pay(void)
 {
 	double		owed = psh_throttle_owed();
-	double		left = owed;
+	double		nap = Min(owed, LONGEST_NAP);
 
 	if (owed < 1)
 		return 0;
-	VacuumCostBalance = 0;
-	while (left >= 1)
-	{
-		double		nap = Min(left, LONGEST_NAP);
-
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 (long) nap, WAIT_EVENT_VACUUM_DELAY);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		left -= nap;
-	}
-	return owed;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 (long) nap, WAIT_EVENT_VACUUM_DELAY);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	VacuumCostBalance -= (int) (VacuumCostBalance * (nap / owed));
+	return nap;
 }
 
 /*
@@ -121,7 +115,8 @@ psh_throttle_point(void)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (VacuumCostActive && VacuumCostBalance >= limit)
-		(void) psh_throttle_pay();
+		while (psh_throttle_pay() > 0)
+			;
 }
 
 /*

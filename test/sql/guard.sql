@@ -240,7 +240,6 @@ FROM probe.try(ARRAY[
 	'CREATE VIEW shop.v AS TABLE shop.items']);
 ALTER TABLE shop.orders DROP CONSTRAINT positive;
 SELECT partshift.resume(:job);
-SELECT partshift.swap(:job);
 CALL partshift.wait(:job);
 SELECT probe.state(:job);
 
