@@ -147,7 +147,8 @@ psh_compare_begin(const PshJob *job, bool hashed)
 	make_leaves(cmp);
 
 	/* The job's other workers rest meanwhile: all of its rate is ours. */
-	psh_throttle_start(job, 1);
+	psh_throttle_set(job, 1);
+	psh_throttle_start();
 	return cmp;
 }
 

@@ -252,12 +252,14 @@ copy_batch(const PshJob *job, Batch *batch)
 	if (same_file)
 	{
 		psh_user_switch(job->owner, true, &saved);
+		psh_throttle_start();
 		shadow = table_open(job->shadow, AccessShareLock);
 		if (blocks_left(source, batch) > 0)
 			scan_blocks(job, source, psh_route_make(shadow, source), batch);
 		else
 			batch->next = batch->end;
 		table_close(shadow, NoLock);
+		psh_throttle_rest();
 		psh_user_restore(&saved);
 	}
 	table_close(source, NoLock);

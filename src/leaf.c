@@ -241,7 +241,7 @@ insert_index_entries(PshLeaf *leaf, PshUpdateIndexes update, bool is_update)
 {
 	int			i;
 
-	list_free(leaf->conflicts);
+	/* Not freed: it may be of a context that has been reset since. */
 	leaf->conflicts = NIL;
 	if (leaf->estate)
 	{

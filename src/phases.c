@@ -111,7 +111,7 @@ lead_copy(PshJob *job)
 	if (psh_prepare_restart_if_moved(job->id))
 		return PSH_STEP_AGAIN;
 	start_helpers(job);
-	psh_throttle_start(job, job->workers);
+	psh_throttle_set(job, job->workers);
 	step = psh_copy_run(job->id);
 	if (step != PSH_STEP_FINISHED)
 		return step;
@@ -158,7 +158,7 @@ lead_reconcile(PshJob *job)
 {
 	PshStep		step;
 
-	psh_throttle_start(job, 1);	/* nobody else works on the job */
+	psh_throttle_set(job, 1);	/* nobody else works on the job */
 	step = psh_reconcile_run(job->id);
 	return step == PSH_STEP_FINISHED ? PSH_STEP_AGAIN : step;
 }
@@ -304,7 +304,7 @@ psh_phases_help(int job_id, int number)
 		return PSH_STEP_FINISHED;
 	if (job->phase == PSH_PHASE_COPY)
 	{
-		psh_throttle_start(job, job->workers);
+		psh_throttle_set(job, job->workers);
 		step = psh_copy_run(job_id);
 	}
 	else if (job->phase == PSH_PHASE_INDEX)

@@ -233,6 +233,7 @@ run_batch(const PshJob *job)
 		return PSH_STEP_FINISHED;
 	}
 	psh_user_switch(job->owner, true, &saved);
+	psh_throttle_start();
 	batch_open(&batch, job);
 	if (next < nblocks)
 		next = settle_log(&batch, log, next, nblocks);
@@ -243,6 +244,7 @@ run_batch(const PshJob *job)
 			step = PSH_STEP_REST;
 	}
 	batch_close(&batch);
+	psh_throttle_rest();
 	psh_user_restore(&saved);
 	save_progress(job->id, psh_relation_file(log), next, &batch);
 	table_close(log, NoLock);

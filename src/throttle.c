@@ -62,19 +62,36 @@ limit_for(const PshJob *job)
 }
 
 /*
- * Count the cost of what this process does from now on, as one of `workers`
- * that do the same, under the job's present settings.  What is owed already
- * stays owed.
+ * Take over the job's present settings, as one of `workers` that do the same
+ * work.  What is owed already stays owed, at the new rate.
  */
 void
-psh_throttle_start(const PshJob *job, int workers)
+psh_throttle_set(const PshJob *job, int workers)
 {
 	delay = delay_for(job);
 	limit = Max(limit_for(job), 1);
 	sharers = Max(workers, 1);
-	VacuumCostActive = delay > 0;
-	if (!VacuumCostActive)
+	if (delay <= 0)
 		VacuumCostBalance = 0;
+}
+
+/*
+ * Count the cost of what this process does from now on.
+ */
+void
+psh_throttle_start(void)
+{
+	VacuumCostActive = delay > 0;
+}
+
+/*
+ * Count no longer.  What is owed stays owed: what is done to keep the books
+ * must not add to it, or a debt at a low rate would never be paid.
+ */
+void
+psh_throttle_rest(void)
+{
+	VacuumCostActive = false;
 }
 
 /*
@@ -83,7 +100,7 @@ psh_throttle_start(const PshJob *job, int workers)
 double
 psh_throttle_owed(void)
 {
-	return VacuumCostActive ? delay * VacuumCostBalance / limit * sharers : 0;
+	return delay * VacuumCostBalance / limit * sharers;
 }
 
 /*
@@ -120,7 +137,7 @@ psh_throttle_point(void)
 }
 
 /*
- * Stop counting.
+ * Count no longer, and forget what is owed.
  */
 void
 psh_throttle_stop(void)

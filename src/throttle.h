@@ -10,7 +10,9 @@
 
 #include "job.h"
 
-extern void psh_throttle_start(const PshJob *job, int workers);
+extern void psh_throttle_set(const PshJob *job, int workers);
+extern void psh_throttle_start(void);
+extern void psh_throttle_rest(void);
 extern double psh_throttle_owed(void);
 extern double psh_throttle_pay(void);
 extern void psh_throttle_point(void);

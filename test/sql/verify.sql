@@ -49,7 +49,7 @@ CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT leaf, equal, identities FROM partshift.verification WHERE job_id = :job ORDER BY leaf;
 UPDATE t SET v = 'v6' WHERE id = 6;
-SELECT partshift.verify(:job);
+SELECT partshift.resume(:job);
 CALL probe.finish(:job);
 SELECT leaf, equal, identities FROM partshift.verification WHERE job_id = :job ORDER BY leaf;
 SELECT partshift.abort(:job);

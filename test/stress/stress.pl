@@ -29,6 +29,7 @@ for my $n (1 .. $o{count})
 
 	printf "%s %d - seed %d, %.0f s: %s\n", @failures ? 'not ok' : 'ok', $n, $seed,
 	  time - $begin, $run->{summary} || '';
+	$server->configure if @failures;	# a preloaded worker may crash it again
 	$run->drop;
 	next unless @failures;
 	$failed++;

@@ -194,7 +194,8 @@ sub sound
 	return @bad;
 }
 
-# What is still there after the end of every job and should not be.
+# What is still there after the end of every job and should not be.  The
+# indexes of a legacy table that was kept have their spare names.
 sub leftovers
 {
 	my ($c) = @_;
@@ -204,14 +205,16 @@ sub leftovers
 		WHERE c.relnamespace = 'partshift'::regnamespace AND c.relkind IN ('r', 'p')
 			AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.deptype = 'e'
 				AND d.classid = 'pg_class'::regclass AND d.objid = c.oid)
-			OR c.relname ~ '_ps\d+(_\d+)?$'
+			OR c.relname ~ '_ps\d+(_\d+)?$' AND NOT EXISTS (
+				SELECT FROM pg_index AS i JOIN partshift.job AS j ON j.relid = i.indrelid
+				WHERE i.indexrelid = c.oid AND j.status = 'finalized')
 		UNION ALL
 		SELECT format('%s on %s', t.tgname, t.tgrelid::regclass)
 		FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
 		WHERE p.pronamespace = 'partshift'::regnamespace
 		UNION ALL
 		SELECT format('%s of %s', conname, conrelid::regclass) FROM pg_constraint
-		WHERE conname ~ '_ps\d+(_\d+)?$' OR contype = 'f' AND NOT convalidated AND conparentid = 0
+		WHERE contype = 'f' AND (conname ~ '_ps\d+(_\d+)?$' OR NOT convalidated AND conparentid = 0)
 		UNION ALL
 		SELECT format('process %s: %s', pid, application_name) FROM pg_stat_activity
 		WHERE backend_type = 'partshift worker' AND datname = current_database()

@@ -306,7 +306,7 @@ sub _permitted
 	my $state = $error->{state};
 
 	return 1 if $state eq '40001' && ($w->{contended} || $w->{isolation} eq 'SERIALIZABLE');
-	return 1 if $state eq '53200' && $error->{message} =~ /RWConflictPool/;
+	return 1 if $state eq '53200' && $error->{message} =~ /RWConflictPool|max_pred_locks/;
 	return 1 if $state eq '55P03' && $w->{truncating};
 	if ($state eq '42P10' && $w->{schema}{extended})
 	{
