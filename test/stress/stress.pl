@@ -10,7 +10,7 @@ use Time::HiRes qw(time);
 
 my %o = (count => 1, seconds => 30, rows => 8000, writers => 6);
 
-GetOptions(\%o, 'seed=i', 'count=i', 'seconds=i', 'rows=i', 'writers=i', 'data=s', 'log=s')
+GetOptions(\%o, 'seed=s', 'count=i', 'seconds=i', 'rows=i', 'writers=i', 'data=s', 'log=s')
   or exit 2;
 $o{seed} = 1 + time % 1_000_000 unless defined $o{seed};
 $| = 1;
@@ -18,16 +18,19 @@ $| = 1;
 my $server = Stress::Server->new(data => $o{data}, log => $o{log});
 my $failed = 0;
 
-for my $n (1 .. $o{count})
+my @seeds = split /,/, $o{seed};
+my $n = 0;
+
+push @seeds, $seeds[-1] + 1 while @seeds < $o{count};
+for my $seed (@seeds)
 {
-	my $seed = $o{seed} + $n - 1;
 	my $begin = time;
 	my $run = Stress::Conversion->new(%o, seed => $seed, server => $server);
 	my @failures = eval { $run->run };
 
 	push @failures, ref $@ ? "$@->{state}: $@->{message}\n\t$@->{statement}" : $@ if $@;
 
-	printf "%s %d - seed %d, %.0f s: %s\n", @failures ? 'not ok' : 'ok', $n, $seed,
+	printf "%s %d - seed %d, %.0f s: %s\n", @failures ? 'not ok' : 'ok', ++$n, $seed,
 	  time - $begin, $run->{summary} || '';
 	$server->configure if @failures;	# a preloaded worker may crash it again
 	$run->drop;
@@ -38,5 +41,6 @@ for my $n (1 .. $o{count})
 	print "# ", $run->{schema}->describe, "\n# ", $run->{schema}->convert, "\n";
 	s/^/# /mg, print "$_\n" for @failures;
 }
-printf "%d of %d seeds failed\n", $failed, $o{count};
+$server->configure;
+printf "%d of %d seeds failed\n", $failed, scalar @seeds;
 exit($failed ? 1 : 0);

@@ -11,6 +11,9 @@ use warnings;
 
 use Time::HiRes qw(usleep);
 
+my @settings = ('max_connections = 60', 'max_pred_locks_per_transaction = 1024',
+	'autovacuum_naptime = 1s');
+
 sub new { my ($class, %args) = @_; return bless {%args}, $class; }
 
 sub _pg_ctl
@@ -31,11 +34,11 @@ sub restart
 	return;
 }
 
-# Start it anew with these lines of configuration.
+# Start it anew with these lines of configuration, which its own includes.
 sub configure
 {
 	my ($v, @lines) = @_;
-	my $text = join '', map { "$_\n" } @lines;
+	my $text = join '', map { "$_\n" } @settings, @lines;
 
 	return if defined $v->{configuration} && $v->{configuration} eq $text;
 	open my $file, '>', "$v->{data}/stress.conf" or die $!;

@@ -37,6 +37,20 @@ sub note
 	return;
 }
 
+sub _open
+{
+	my ($c) = @_;
+
+	$c->{dbh} = DBI->connect("dbi:Pg:dbname=$c->{database}", $c->{role} || 'postgres', '',
+		{ RaiseError => 1, PrintError => 0, PrintWarn => 0, AutoCommit => 1,
+			AutoInactiveDestroy => 1, pg_server_prepare => 0, pg_enable_utf8 => 0 });
+	$c->{dbh}{pg_placeholder_dollaronly} = 1;
+	$c->{dbh}->do('SET client_min_messages = warning');
+	$c->{dbh}->do($_) for @{ $c->{settings} || [] };
+	($c->{pid}) = $c->{dbh}->selectrow_array('SELECT pg_backend_pid()');
+	return;
+}
+
 # Connect, waiting for a server that is being restarted.
 sub connect
 {
@@ -44,22 +58,11 @@ sub connect
 	my $until = time + ($patience || 60);
 
 	$c->{dbh}->disconnect if $c->{dbh};
-	while (1)
+	until (eval { $c->_open; 1 })
 	{
-		$c->{dbh} = eval {
-			DBI->connect("dbi:Pg:dbname=$c->{database}", $c->{role} || 'postgres', '',
-				{ RaiseError => 1, PrintError => 0, PrintWarn => 0, AutoCommit => 1,
-					AutoInactiveDestroy => 1, pg_server_prepare => 0,
-					pg_enable_utf8 => 0 });
-		};
-		last if $c->{dbh};
 		die $c->_error('lost', "cannot connect: $@", '') if time > $until;
 		usleep(100_000);
 	}
-	$c->{dbh}{pg_placeholder_dollaronly} = 1;
-	$c->{dbh}->do('SET client_min_messages = warning');
-	$c->{dbh}->do($_) for @{ $c->{settings} || [] };
-	($c->{pid}) = $c->{dbh}->selectrow_array('SELECT pg_backend_pid()');
 	$c->note("connected as $c->{pid}");
 	return $c;
 }

@@ -67,7 +67,10 @@ sub rest
 {
 	my ($w, $low, $high) = @_;
 
-	usleep(1000 * between($low, $high)) unless $w->{single};
+	my $rest = between($low, $high);
+
+	# Where tables are truncated all lock the table from their beginning.
+	usleep(1000 * ($w->{schema}{truncates} ? $rest / 5 : $rest)) unless $w->{single};
 	return;
 }
 
@@ -354,7 +357,8 @@ sub _transaction
 
 # ----- the process ---------------------------------------------------------
 
-sub _told { my ($w, $what) = @_; return -e "$w->{directory}/$what"; }
+# Told by a file, or by the end of who would have made it.
+sub _told { my ($w, $what) = @_; return -e "$w->{directory}/$what" || getppid == 1 && $what eq 'stop'; }
 
 sub _say
 {
@@ -377,7 +381,7 @@ sub _pause
 	$w->{session}->note('resting');
 	nstore($w->{model}, "$w->{directory}/model.$w->{number}");
 	$w->_say(resting => '');
-	usleep(20_000) while $w->_told('pause');
+	usleep(20_000) while $w->_told('pause') && !$w->_told('stop');
 	unlink "$w->{directory}/resting.$w->{number}";
 	return;
 }
