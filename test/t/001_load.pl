@@ -280,15 +280,15 @@ sub scripts_for
 			UPDATE T SET part = P(:k) WHERE id = :h + 1;
 			INSERT INTO T (part, v) VALUES (P(:k), 4);
 			L(1, 4)
-			PREPARE TRANSACTION ':client_id';
+			PREPARE TRANSACTION 'T:client_id';
 			\sleep 5 ms
-			COMMIT PREPARED ':client_id';}],
+			COMMIT PREPARED 'T:client_id';}],
 		unprepared => [2, q{
 			BEGIN;
 			DELETE FROM T WHERE id = :id;
 			INSERT INTO T (part, v) VALUES (P(:k), 1000);
-			PREPARE TRANSACTION ':client_id';
-			ROLLBACK PREPARED ':client_id';}],
+			PREPARE TRANSACTION 'T:client_id';
+			ROLLBACK PREPARED 'T:client_id';}],
 		# A row of one's own does not fail on others' writes, however old the
 		# snapshot: only our own writes to the shadow could be in the way.
 		repeatable => [14, qq{
@@ -342,6 +342,7 @@ sub scripts_for
 	for (values %scripts)
 	{
 		$_->[1] =~ s/^\t+//gm;
+		$_->[1] =~ s/'T:client_id'/'$name :client_id'/g;
 		$_->[1] =~ s/\bT\b/shop.$name/g;
 		$_->[1] =~ s/shop\.$name\.(id)/$name.$1/g;
 		$_->[1] =~ s/nextval\('S'\)/nextval('shop.${name}_id_seq')/g;
@@ -406,7 +407,7 @@ sub convert_under_load
 		  . " swap => 'manual', cost_delay => 20, cost_limit => 400");
 	await($node, "SELECT phase <> 'prepare' FROM partshift.job WHERE job_id = $job");
 	$node->safe_psql('postgres', "VACUUM (FREEZE) shop.$name");
-	reach($node, $job, 'ready, active') or return;
+	return load_stop($load, $name) unless reach($node, $job, 'ready, active');
 	$shadow = $node->safe_psql('postgres',
 		"SELECT shadow::regclass FROM partshift.job WHERE job_id = $job");
 	stay_equal($name, $shadow, 'ready');
