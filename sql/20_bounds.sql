@@ -202,7 +202,8 @@ CREATE TYPE partshift.key AS (
 	exact text,
 	loose text,
 	modifier integer,
-	collate_clause text
+	collate_clause text,
+	owner oid
 );
 
 COMMENT ON TYPE partshift.key IS
@@ -220,8 +221,9 @@ AS $$
 		   coalesce((SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
 					 FROM pg_collation c
 						  JOIN pg_namespace n ON n.oid = c.collnamespace
-					 WHERE c.oid = a.attcollation), '')
-	FROM pg_attribute a
+					 WHERE c.oid = a.attcollation), ''),
+		   r.relowner
+	FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid
 	WHERE a.attrelid = relid AND a.attname = column_name
 $$;
 
@@ -230,36 +232,35 @@ COMMENT ON FUNCTION partshift.key_of(oid, name) IS
 
 /*
  * Only built-in types and enums reach this function (see check_key_types()),
- * so that no input function but the server's own is called.
+ * so that no input function but the server's own should be called.  But an
+ * enum is named, and by now its owner may have given the name to a domain:
+ * hence as the table's owner.
  */
-CREATE FUNCTION partshift.key_value(exact text, loose text, value text, place text)
+CREATE FUNCTION partshift.key_value(key partshift.key, value text, place text)
 RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	result text;
-	fits boolean;
 BEGIN
 	BEGIN
-		EXECUTE format('SELECT %1$L::%2$s::text, %1$L::%2$s = %1$L::%3$s',
-					   value, exact, loose)
-			INTO result, fits;
+		result := partshift.query_as(key.owner,
+			format('SELECT CASE WHEN %1$L::%2$s = %1$L::%3$s THEN %1$L::%2$s::text END',
+				   value, key.exact, key.loose));
 	EXCEPTION WHEN data_exception THEN
-		fits := NULL;
-	END;
-	IF fits IS NULL THEN
-		RAISE EXCEPTION 'value "%" of % is not valid for type %', value, place, loose
+		RAISE EXCEPTION 'value "%" of % is not valid for type %', value, place, key.loose
 			USING ERRCODE = 'invalid_parameter_value';
-	ELSIF NOT fits THEN
-		RAISE EXCEPTION 'value "%" of % does not fit type %', value, place, exact
+	END;
+	IF result IS NULL THEN
+		RAISE EXCEPTION 'value "%" of % does not fit type %', value, place, key.exact
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	RETURN result;
 END
 $$;
 
-COMMENT ON FUNCTION partshift.key_value(text, text, text, text) IS
+COMMENT ON FUNCTION partshift.key_value(partshift.key, text, text) IS
 'a literal in the canonical spelling of its type; raises an error if the type does not take it as it is';
 
 CREATE FUNCTION partshift.hash_leaves(options jsonb)

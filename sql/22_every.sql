@@ -96,8 +96,7 @@ AS $$
 	SELECT CASE
 			 WHEN value >= most THEN 'MAXVALUE'
 			 WHEN value < -most OR value = -most AND key.type = 'numeric'::regtype THEN 'MINVALUE'
-			 ELSE partshift.key_value(key.exact, key.loose, trim_scale(value)::text,
-									  'option "every"')
+			 ELSE partshift.key_value(key, trim_scale(value)::text, 'option "every"')
 		   END
 	FROM partshift.number_limit(key.type, key.modifier) most
 $$;

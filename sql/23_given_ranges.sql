@@ -19,10 +19,12 @@ BEGIN
 	END IF;
 
 	IF key.type = 'uuid'::regtype AND bound !~ '^[{[:xdigit:]][-}[:xdigit:]]{31,}$' THEN
+		key.exact := 'timestamptz';
+		key.loose := 'timestamptz';
 		RETURN partshift.uuid_floor(
-			partshift.key_value('timestamptz', 'timestamptz', bound, 'option "bounds"')::timestamptz);
+			partshift.key_value(key, bound, 'option "bounds"')::timestamptz);
 	END IF;
-	bound := partshift.key_value(key.exact, key.loose, bound, 'option "bounds"');
+	bound := partshift.key_value(key, bound, 'option "bounds"');
 	IF lower(bound) IN ('infinity', '-infinity', 'nan') THEN
 		RAISE EXCEPTION 'boundary "%" of option "bounds" is not finite', bound
 			USING ERRCODE = 'invalid_parameter_value',

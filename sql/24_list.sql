@@ -48,21 +48,20 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	twice record;
+	twice jsonb := partshift.query_as(key.owner, format(
+		'SELECT jsonb_build_array(min(value), min(name), max(name))::text
+		 FROM unnest(%L::text[], %L::text[]) AS u(name, value)
+		 GROUP BY (value::%s)%s HAVING count(*) > 1 ORDER BY min(value) LIMIT 1',
+		names, listed, key.exact, key.collate_clause));
 BEGIN
-	EXECUTE format('SELECT min(value) AS value, min(name) AS first, max(name) AS last
-					FROM unnest($1, $2) AS u(name, value)
-					GROUP BY (value::%s)%s HAVING count(*) > 1 ORDER BY 1 LIMIT 1',
-				   key.exact, key.collate_clause)
-		INTO twice USING names, listed;
 	IF twice IS NULL THEN
 		RETURN;
-	ELSIF twice.first = twice.last THEN
-		RAISE EXCEPTION 'value "%" is listed twice for partition "%"', twice.value, twice.first
+	ELSIF twice->1 = twice->2 THEN
+		RAISE EXCEPTION 'value "%" is listed twice for partition "%"', twice->>0, twice->>1
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	RAISE EXCEPTION 'value "%" is listed for partitions "%" and "%"',
-		twice.value, twice.first, twice.last
+		twice->>0, twice->>1, twice->>2
 		USING ERRCODE = 'invalid_parameter_value';
 END
 $$;
@@ -85,8 +84,7 @@ BEGIN
 				  HINT = 'Write it like {"name": ["value", "value"]}.';
 	END IF;
 	SELECT array_agg(l.name),
-		   array_agg(partshift.key_value(key.exact, key.loose, l.value,
-										 format('partition "%s"', l.name)))
+		   array_agg(partshift.key_value(key, l.value, format('partition "%s"', l.name)))
 		INTO names, listed
 	FROM partshift.listed_values(lists) l;
 	PERFORM partshift.check_listed_twice(key, names, listed);

@@ -217,17 +217,25 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT f.*
-	FROM pg_attribute a,
-		 partshift.refused('column', a.attname, '0A000',
-			format('column "%s" is a virtual generated column', a.attname), NULL,
-			'Only stored generated columns are carried.') f
-	WHERE a.attrelid = relid AND a.attnum > 0 AND NOT a.attisdropped
-	  AND a.attgenerated NOT IN ('', 's')
+	FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid,
+		 LATERAL (VALUES
+			(a.attgenerated NOT IN ('', 's'), '0A000',
+			 format('column "%s" is a virtual generated column', a.attname), NULL,
+			 'Only stored generated columns are carried.'),
+			(NOT has_type_privilege(c.relowner, a.atttypid, 'USAGE'), '42501',
+			 format('owner of table "%s" cannot use the type of column "%s"', c.relname, a.attname),
+			 'The partitioned table is created as the owner.',
+			 format('Use GRANT USAGE ON TYPE %s TO %I.', format_type(a.atttypid, NULL),
+					pg_get_userbyid(c.relowner))))
+			AS rule(applies, sqlstate, message, detail, hint),
+		 partshift.refused('column', a.attname, rule.sqlstate, rule.message, rule.detail,
+						   rule.hint) f
+	WHERE a.attrelid = relid AND a.attnum > 0 AND NOT a.attisdropped AND rule.applies
 	ORDER BY a.attnum
 $$;
 
 COMMENT ON FUNCTION partshift.check_columns(oid) IS
-'refuses columns of kinds that are not carried';
+'refuses columns of kinds that are not carried, or that the owner could not make';
 
 /*
  * A partitioned index enforces uniqueness only if it has each partition key

@@ -3,36 +3,23 @@
  * the two logs, in one transaction.
  *
  * The definitions are read from the catalogs and deparsed; nothing of the
- * source's data is looked at.  Statements in which the server may evaluate an
- * expression of the table's owner are run as that owner: defaults, CHECK
- * constraints, policies, generated columns, and bounds of types whose input
- * can call a function.  The owner may lack the right to create a relation in
- * the table's schema, so the table is made in a schema of the owner's that
- * lives as long as the transaction.  There it can bear the source's name,
- * which the text of a policy may mention.
+ * source's data is looked at.  Creating a table and all that may evaluate an
+ * expression is done as the table's owner: generated columns, bounds,
+ * defaults, CHECK constraints, policies.  It has to be all of it.  Names stand
+ * in the statements, and the owner can give the name of a type or, in code
+ * that one statement evaluates, of the new table to something else before the
+ * next one runs.  What is left to a superuser evaluates nothing, whatever the
+ * names mean by then.
+ *
+ * The owner may lack the right to create a relation in the table's schema, so
+ * the tables are made in a schema of the owner's that lives as long as the
+ * transaction.  There the parent can bear the source's name, which the text
+ * of a policy may mention.
  *
  * The order matters: what leaves inherit when they are created comes before
  * them, what they would inherit wrongly (constraints that are NOT VALID)
  * comes after.
  */
-
-CREATE FUNCTION partshift.shadow_by_owner(job partshift.job) RETURNS boolean
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-	SELECT EXISTS (
-		SELECT FROM pg_attribute a
-		WHERE a.attrelid = job.relid AND NOT a.attisdropped
-			AND a.attgenerated <> ''
-		UNION ALL
-		SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-		WHERE a.attrelid = job.relid AND a.attname = ANY (job.key_columns)
-			AND job.strategy <> 'hash'
-			AND (t.typtype NOT IN ('b', 'e') OR t.typcategory = 'A'))
-$$;
-
-COMMENT ON FUNCTION partshift.shadow_by_owner(partshift.job) IS
-'whether creating the shadow may evaluate an expression of the table''s owner';
 
 CREATE FUNCTION partshift.shadow_columns(relation oid) RETURNS text
 LANGUAGE sql STABLE
@@ -159,7 +146,6 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	by_owner boolean := partshift.shadow_by_owner(job);
 	scratch text := format('partshift_build_%s', job.job_id);
 	shadow text := job.plan ->> 'shadow_name';
 	owner text := job.owner::regrole;
@@ -174,15 +160,12 @@ BEGIN
 	RETURN QUERY VALUES
 		(NULL::oid,
 		 format('CREATE SCHEMA %I AUTHORIZATION %s', scratch, owner)),
-		(CASE WHEN by_owner THEN job.owner END,
+		(job.owner,
 		 format(E'CREATE %sTABLE %I.%I (\n\t%s\n) PARTITION BY %s',
 				CASE WHEN unlogged THEN 'UNLOGGED ' ELSE '' END,
 				scratch, job.table_name,
 				partshift.shadow_columns(job.relid),
-				partshift.shadow_key(job))),
-		(NULL,
-		 format('ALTER TABLE %I.%I OWNER TO %s', scratch, job.table_name,
-				owner));
+				partshift.shadow_key(job)));
 
 	RETURN QUERY SELECT * FROM partshift.shadow_policy_commands(job);
 
@@ -311,8 +294,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH source AS (
-		SELECT partshift.shadow_by_owner(job) AS by_owner,
-			format('partshift_build_%s', job.job_id) AS scratch,
+		SELECT format('partshift_build_%s', job.job_id) AS scratch,
 			format('%I.%I', job.schema_name, job.plan ->> 'shadow_name')
 				AS shadow,
 			c.relpersistence, c.relreplident,
@@ -337,24 +319,17 @@ AS $$
 		FROM jsonb_array_elements(job.plan -> 'leaves')
 			WITH ORDINALITY AS l(entry, place)
 	), part(place, step, run_as, command) AS (
-		SELECT l.place, 1, CASE WHEN s.by_owner THEN job.owner END,
+		SELECT l.place, 1, job.owner,
 			format('CREATE %sTABLE %I.%I PARTITION OF %s %s USING heap '
-				   'WITH (%s)%s',
+				   'WITH (%s)',
 				   CASE s.relpersistence WHEN 'u' THEN 'UNLOGGED '
 						ELSE '' END,
-				   CASE WHEN s.by_owner THEN s.scratch
-						ELSE job.schema_name END,
-				   l.name, s.shadow, l.bound, s.options,
-				   CASE WHEN s.by_owner THEN ''
-						ELSE format(' TABLESPACE %I', s.tablespace) END)
+				   s.scratch, l.name, s.shadow, l.bound, s.options)
 		FROM leaf l, source s
 		UNION ALL
 		SELECT l.place, 2, NULL::oid,
-			CASE WHEN s.by_owner
-				THEN format('ALTER TABLE %I.%I SET SCHEMA %I', s.scratch,
-							l.name, job.schema_name)
-				ELSE format('ALTER TABLE %s OWNER TO %s', l.qualified,
-							job.owner::regrole) END
+			format('ALTER TABLE %I.%I SET SCHEMA %I', s.scratch, l.name,
+				   job.schema_name)
 		FROM leaf l, source s
 		UNION ALL
 		SELECT l.place, 3, NULL::oid, format('ALTER TABLE %s %s',
@@ -362,8 +337,7 @@ AS $$
 		FROM leaf l, source s, LATERAL (
 			SELECT string_agg(v.change, ', ')
 			FROM (VALUES (s.column_options),
-				(CASE WHEN s.by_owner
-					THEN format('SET TABLESPACE %I', s.tablespace) END),
+				(format('SET TABLESPACE %I', s.tablespace)),
 				(CASE s.relreplident WHEN 'f' THEN 'REPLICA IDENTITY FULL'
 					WHEN 'n' THEN 'REPLICA IDENTITY NOTHING' END)) AS v(change)
 			) AS c(change)

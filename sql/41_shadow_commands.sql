@@ -169,6 +169,7 @@ BEGIN
 	SELECT j.* INTO STRICT job FROM partshift.job j
 	WHERE j.job_id = shadow_commands.job_id;
 
+	RETURN QUERY SELECT * FROM partshift.shadow_log_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_parent_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_column_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_constraint_commands(job, true);
@@ -177,7 +178,6 @@ BEGIN
 	RETURN QUERY SELECT * FROM partshift.shadow_statistics_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_security_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_comment_commands(job);
-	RETURN QUERY SELECT * FROM partshift.shadow_log_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_revoke_commands(job);
 END
 $$;
@@ -193,8 +193,10 @@ DECLARE
 	missing text;
 BEGIN
 	UPDATE partshift.job AS j
-	SET shadow = to_regclass(format('%I.%I', j.schema_name,
-									j.plan ->> 'shadow_name')),
+	SET shadow = (SELECT c.oid FROM pg_class c
+				  WHERE c.oid = to_regclass(format('%I.%I', j.schema_name,
+												   j.plan ->> 'shadow_name'))
+					AND c.relkind = 'p' AND c.relowner = j.owner),
 		log = to_regclass(format('partshift.%I', j.plan ->> 'log_name')),
 		postponed = to_regclass(format('partshift.%I',
 									   j.plan ->> 'postponed_name'))
