@@ -10,6 +10,7 @@ OBJS = \
 	src/default_leaf.o \
 	src/differences.o \
 	src/ending.o \
+	src/fence.o \
 	src/funcs.o \
 	src/guard.o \
 	src/horizon.o \

@@ -71,6 +71,16 @@ typedef bool PshUpdateIndexes;
 #define psh_update_skips(update, info) (!(update))
 #endif
 
+/* 16 took the rights that a query needs out of its range table. */
+#if PG_VERSION_NUM >= 160000
+#define PSH_CHECK_PERMS_PARAMETERS \
+	List *range_table, List *permissions, bool raise
+#define PSH_CHECK_PERMS_ARGUMENTS range_table, permissions, raise
+#else
+#define PSH_CHECK_PERMS_PARAMETERS List *range_table, bool raise
+#define PSH_CHECK_PERMS_ARGUMENTS range_table, raise
+#endif
+
 /* 17 lets an access method keep state between insertions, to be ended. */
 #if PG_VERSION_NUM >= 170000
 #define psh_index_insert_cleanup(index, info) \

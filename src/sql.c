@@ -28,6 +28,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "fence.h"
 #include "sql.h"
 
 /*
@@ -80,11 +81,20 @@ psh_extension_owner(void)
 	return owner;
 }
 
+static void
+set_until_restore(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
 /*
  * Become userid until psh_user_restore().  Restricted is for a role that does
  * not trust us nor we it: no temporary objects, no change of role, and its
- * row security does not hide its own rows from the conversion.  An error in
- * between needs no restoring: the end of the transaction does it.
+ * row security does not hide its own rows from the conversion.  Otherwise
+ * userid is ours, and no setting of the session shall change what our SQL
+ * means.  An error in between needs no restoring: the end of the transaction
+ * does it.
  */
 void
 psh_user_switch(Oid userid, bool restricted, PshUser *saved)
@@ -97,9 +107,13 @@ psh_user_switch(Oid userid, bool restricted, PshUser *saved)
 		context |= SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS;
 	SetUserIdAndSecContext(userid, context);
 	saved->guc_nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	set_until_restore("search_path", "pg_catalog, pg_temp");
+	if (!restricted)
+	{
+		set_until_restore("standard_conforming_strings", "on");
+		set_until_restore("transform_null_equals", "off");
+		set_until_restore("array_nulls", "on");
+	}
 }
 
 /*
@@ -166,7 +180,9 @@ psh_sql_run(Oid run_as, const char *command)
 
 	if (OidIsValid(run_as))
 		psh_user_switch(run_as, true, &saved);
+	psh_fence_expect(OidIsValid(run_as));
 	result = SPI_execute(command, false, 0);
+	psh_fence_expect(false);
 	MemoryContextSwitchTo(caller);
 	if (result < 0)
 		elog(ERROR, "could not run command (%s): %s",

@@ -43,6 +43,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "fence.h"
 #include "job.h"
 #include "launch.h"
 #include "phases.h"
@@ -87,6 +88,9 @@ force_settings(void)
 		{"max_parallel_maintenance_workers", "0"},
 		{"max_parallel_workers_per_gather", "0"},
 		{"default_tablespace", ""},
+		{"standard_conforming_strings", "on"},
+		{"transform_null_equals", "off"},
+		{"array_nulls", "on"},
 		{"timezone", "UTC"},
 		{"datestyle", "ISO, YMD"},
 		{"intervalstyle", "postgres"},
@@ -262,6 +266,7 @@ recover(MemoryContext context)
 		EmitErrorReport();
 	FlushErrorState();
 	AbortOutOfAnyTransaction();
+	psh_fence_expect(false);
 	psh_throttle_stop();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	RESUME_INTERRUPTS();
@@ -389,6 +394,7 @@ partshift_worker_main(Datum arg)
 
 	await_caller();
 	force_settings();
+	psh_fence_install();
 	if (!is_installed())
 		proc_exit(0);
 	if (order.role == PSH_ROLE_RESUMER)
