@@ -117,6 +117,11 @@ leaf_buffer(PshBuffers *buffers, int i)
 		leaf = palloc0(sizeof(LeafBuffer));
 		leaf->rel = table_open(psh_route_leaf(buffers->route, i),
 							   RowExclusiveLock);
+		if (!layouts_match(buffers->desc, RelationGetDescr(leaf->rel)))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("partition \"%s\" differs from the first one in its columns",
+							RelationGetRelationName(leaf->rel))));
 		leaf->bulk = GetBulkInsertState();
 		FreeAccessStrategy(leaf->bulk->strategy);
 		leaf->bulk->strategy = buffers->ring;

@@ -19,12 +19,36 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "fmgr.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "capture.h"
 #include "lookup.h"
 
 PG_FUNCTION_INFO_V1(partshift_capture_row);
+
+/*
+ * Open a log table of identities of n columns of these types; a log has the
+ * base types of domains.
+ */
+Relation
+psh_log_open(Oid relid, LOCKMODE lockmode, int n, const Oid *types)
+{
+	Relation	log = table_open(relid, lockmode);
+	TupleDesc	desc = RelationGetDescr(log);
+	bool		fits = desc->natts == n;
+	int			i;
+
+	for (i = 0; fits && i < n; i++)
+		fits = TupleDescAttr(desc, i)->atttypid == types[i] ||
+			TupleDescAttr(desc, i)->atttypid == getBaseType(types[i]);
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("table \"%s\" is not the log of a conversion of the table",
+						RelationGetRelationName(log))));
+	return log;
+}
 
 /*
  * Append an identity to a log table, whose columns are the identity's.  The
@@ -64,12 +88,15 @@ partshift_capture_row(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called as an AFTER ROW trigger",
 						"partshift.capture_row")));
+	psh_trigger_check(event->tg_trigger);
 	names = psh_trigger_identity(event->tg_trigger);
 	n = list_length(names);
 	columns = psh_identity_columns(event->tg_relation, names);
 	psh_identity_read(event->tg_trigslot, columns, n, first);
 
-	log = table_open(psh_trigger_target(event->tg_trigger), RowExclusiveLock);
+	log = psh_log_open(psh_trigger_target(event->tg_trigger),
+					   RowExclusiveLock, n,
+					   psh_identity_types(event->tg_relation, columns, n));
 	psh_log_append(log, n, first);
 	if (TRIGGER_FIRED_BY_UPDATE(event->tg_event))
 	{

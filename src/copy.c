@@ -144,12 +144,13 @@ save_progress(int job_id, const Batch *batch)
 static void
 log_unsure(const PshJob *job, Relation source, TupleTableSlot *slot)
 {
-	Relation	log = table_open(job->log, RowExclusiveLock);
 	int			n = list_length(job->identity);
+	AttrNumber *columns = psh_identity_columns(source, job->identity);
+	Relation	log = psh_log_open(job->log, RowExclusiveLock, n,
+								   psh_identity_types(source, columns, n));
 	Datum		identity[INDEX_MAX_KEYS];
 
-	psh_identity_read(slot, psh_identity_columns(source, job->identity), n,
-					  identity);
+	psh_identity_read(slot, columns, n, identity);
 	psh_log_append(log, n, identity);
 	table_close(log, NoLock);
 }

@@ -65,6 +65,7 @@ leaf_open(PshTable *table, Relation rel)
 
 	leaf->rel = rel;
 	leaf->columns = psh_identity_columns(rel, table->identity);
+	psh_identity_check(rel, leaf->columns, table->nidentity, table->types);
 	leaf->key = psh_key_open(rel, leaf->columns, table->nidentity,
 							 table->lockmode);
 	leaf->found = table_slot_create(rel, NULL);
@@ -97,14 +98,18 @@ leaf_close(PshLeaf *leaf)
 }
 
 static PshTable *
-table_make(Relation rel, List *identity, bool for_write)
+table_make(Relation rel, List *identity, const PshTable *like, bool for_write)
 {
 	PshTable   *table = palloc0(sizeof(PshTable));
+	AttrNumber *columns = psh_identity_columns(rel, identity);
 
 	table->lockmode = for_write ? RowExclusiveLock : AccessShareLock;
 	table->rel = rel;
 	table->identity = identity;
 	table->nidentity = list_length(identity);
+	table->types = like ? like->types :
+		psh_identity_types(rel, columns, table->nidentity);
+	psh_identity_check(rel, columns, table->nidentity, table->types);
 	table->for_write = for_write;
 	table->context = CurrentMemoryContext;
 	if (table->rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
@@ -121,13 +126,17 @@ table_make(Relation rel, List *identity, bool for_write)
 
 /*
  * Open a table to find its rows by identity and, for_write, to change them.
+ * The identities are of the types that they have in `like`, if that is given:
+ * a table whose owner has changed them is refused, since values are passed
+ * from one to the other as they are.
  */
 PshTable *
-psh_table_open(Oid relid, List *identity, bool for_write)
+psh_table_open(Oid relid, List *identity, const PshTable *like,
+			   bool for_write)
 {
 	LOCKMODE	lockmode = for_write ? RowExclusiveLock : AccessShareLock;
 
-	return table_make(table_open(relid, lockmode), identity, for_write);
+	return table_make(table_open(relid, lockmode), identity, like, for_write);
 }
 
 /* Open partition i; after the swap it may have partitions itself. */
@@ -141,7 +150,8 @@ open_part(PshTable *table, int i)
 		rel = table_open(psh_route_leaf(table->route, i), table->lockmode);
 	if (table->route &&
 		rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
-		table->parts[i] = table_make(rel, table->identity, table->for_write);
+		table->parts[i] = table_make(rel, table->identity, table,
+									 table->for_write);
 	else
 		table->leaves[i] = leaf_open(table, rel);
 	MemoryContextSwitchTo(caller);

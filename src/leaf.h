@@ -35,6 +35,7 @@ typedef struct PshTable
 	Relation	rel;
 	List	   *identity;		/* of char * */
 	int			nidentity;
+	Oid		   *types;			/* of the identity's columns */
 	bool		for_write;
 	LOCKMODE	lockmode;
 	MemoryContext context;		/* what is opened lives in it */
@@ -44,7 +45,8 @@ typedef struct PshTable
 	struct PshTable **parts;	/* instead, where a partition has partitions */
 } PshTable;
 
-extern PshTable *psh_table_open(Oid relid, List *identity, bool for_write);
+extern PshTable *psh_table_open(Oid relid, List *identity,
+								const PshTable *like, bool for_write);
 extern PshLeaf *psh_table_leaf(PshTable *table, const Datum *identity);
 extern void psh_table_close(PshTable *table);
 

@@ -21,6 +21,7 @@
 #include "access/relscan.h"
 #include "access/stratnum.h"
 #include "catalog/pg_am.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -42,7 +43,7 @@ psh_identity_columns(Relation rel, List *identity)
 	{
 		AttrNumber	column = get_attnum(RelationGetRelid(rel), lfirst(cell));
 
-		if (column == InvalidAttrNumber)
+		if (column <= 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_COLUMN),
 					 errmsg("column \"%s\" of relation \"%s\" does not exist",
@@ -51,6 +52,46 @@ psh_identity_columns(Relation rel, List *identity)
 		columns[foreach_current_index(cell)] = column;
 	}
 	return columns;
+}
+
+/*
+ * The types of the identity's columns.
+ */
+Oid *
+psh_identity_types(Relation rel, const AttrNumber *columns, int n)
+{
+	Oid		   *types = palloc(sizeof(Oid) * n);
+	int			i;
+
+	for (i = 0; i < n; i++)
+		types[i] = TupleDescAttr(RelationGetDescr(rel),
+								 columns[i] - 1)->atttypid;
+	return types;
+}
+
+/*
+ * Raise unless the columns are of these types.
+ */
+void
+psh_identity_check(Relation rel, const AttrNumber *columns, int n,
+				   const Oid *types)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel),
+											   columns[i] - 1);
+
+		if (attr->atttypid != types[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column \"%s\" of table \"%s\" has type %s instead of %s",
+							NameStr(attr->attname),
+							RelationGetRelationName(rel),
+							format_type_be(attr->atttypid),
+							format_type_be(types[i]))));
+	}
 }
 
 /*

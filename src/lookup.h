@@ -30,6 +30,9 @@ typedef struct PshKey
 } PshKey;
 
 extern AttrNumber *psh_identity_columns(Relation rel, List *identity);
+extern Oid *psh_identity_types(Relation rel, const AttrNumber *columns, int n);
+extern void psh_identity_check(Relation rel, const AttrNumber *columns, int n,
+							   const Oid *types);
 extern void psh_identity_read(TupleTableSlot *slot, const AttrNumber *columns,
 							  int n, Datum *identity);
 extern bool psh_identity_equal(Relation rel, const AttrNumber *columns,

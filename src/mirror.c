@@ -54,6 +54,7 @@ trigger_event(FunctionCallInfo fcinfo, bool row)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function of a conversion was not called as the trigger it is for")));
+	psh_trigger_check(event->tg_trigger);
 	return event;
 }
 
@@ -114,9 +115,9 @@ partshift_mirror_row(PG_FUNCTION_ARGS)
 
 	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
 	pair.authority = psh_table_open(RelationGetRelid(event->tg_relation),
-									identity, false);
+									identity, NULL, false);
 	pair.follower = psh_table_open(psh_trigger_target(event->tg_trigger),
-								   identity, true);
+								   identity, pair.authority, true);
 	(void) follow_event(&pair, event, list_length(identity));
 	psh_table_close(pair.follower);
 	psh_table_close(pair.authority);
@@ -259,8 +260,8 @@ follow_in_reverse(TriggerData *event, List *identity)
 	{
 		pair.yields = true;
 		pair.authority = psh_table_open(root_of(event->tg_relation), identity,
-										false);
-		pair.follower = psh_table_open(target, identity, true);
+										NULL, false);
+		pair.follower = psh_table_open(target, identity, pair.authority, true);
 		if (!follow_event(&pair, event, list_length(identity)))
 			reason = pair.obstacle;
 		psh_table_close(pair.follower);

@@ -22,6 +22,7 @@
 #include "utils/partcache.h"
 #include "utils/rel.h"
 
+#include "lookup.h"
 #include "route.h"
 
 struct PshRoute
@@ -67,6 +68,8 @@ psh_route_make(Relation parent, Relation source)
 		if (route->column[i] == InvalidAttrNumber)
 			elog(ERROR, "table \"%s\" has no column \"%s\"",
 				 RelationGetRelationName(source), name);
+		psh_identity_check(source, &route->column[i], 1,
+						   &route->key->parttypid[i]);
 	}
 	return route;
 }

@@ -218,6 +218,21 @@ psh_triggers_in_place(Oid relid, PshTriggerKind kind, const PshJob *job)
 }
 
 /*
+ * Raise unless the trigger has the arguments that we give ours.  A superuser
+ * can make one that has not.
+ */
+void
+psh_trigger_check(const Trigger *trigger)
+{
+	if (trigger->tgnargs <= FIXED_ARGS ||
+		trigger->tgnargs > FIXED_ARGS + INDEX_MAX_KEYS)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger \"%s\" was not created by a conversion",
+						trigger->tgname)));
+}
+
+/*
  * The number of the job that a trigger of ours belongs to.
  */
 int
