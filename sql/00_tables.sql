@@ -62,6 +62,7 @@ CREATE TABLE partshift.job (
 	replica_lag bigint NOT NULL DEFAULT 0,
 	lock_tries integer NOT NULL DEFAULT 0,
 	blocker_pid integer,
+	blocker_role oid,
 	blocker text,
 	swap_lock_ms double precision,
 	error_sqlstate text,

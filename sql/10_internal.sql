@@ -73,10 +73,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	found_pid integer;
+	found_role oid;
 	found_query text;
 BEGIN
-	SELECT l.pid, coalesce(a.query, 'prepared transaction ' || quote_literal(p.gid))
-	INTO found_pid, found_query
+	SELECT l.pid, a.usesysid,
+		coalesce(a.query, 'prepared transaction ' || quote_literal(p.gid))
+	INTO found_pid, found_role, found_query
 	FROM partshift.job j
 		JOIN pg_locks l ON l.locktype = 'relation' AND l.granted
 			AND l.database = (SELECT oid FROM pg_database
@@ -99,7 +101,7 @@ BEGIN
 
 	UPDATE partshift.job j
 	SET lock_tries = j.lock_tries + 1, blocker_pid = found_pid,
-		blocker = found_query
+		blocker_role = found_role, blocker = found_query
 	WHERE j.job_id = record_blocker.job_id;
 END
 $$;

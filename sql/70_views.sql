@@ -1,15 +1,27 @@
 /*
  * What an operator looks at.  A job is shown to whoever has the rights of the
  * table's owner, and to monitoring roles; the views' barrier keeps a reader's
- * own functions from seeing the other rows.
+ * own functions from seeing the other rows.  Monitoring roles cannot read the
+ * table, so what quotes its rows is not for them; nor is the owner shown
+ * the statement of another role, as in pg_stat_activity.
  */
+CREATE FUNCTION partshift.acts_for(role oid) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT EXISTS (SELECT FROM pg_roles r
+				   WHERE r.oid = acts_for.role AND pg_has_role(r.oid, 'USAGE'))
+$$;
+
+COMMENT ON FUNCTION partshift.acts_for(oid) IS
+'whether the current user has the rights of a role that there is';
+
 CREATE FUNCTION partshift.can_see(owner oid) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT pg_has_role('pg_monitor', 'USAGE')
-		OR EXISTS (SELECT FROM pg_roles r
-				   WHERE r.oid = can_see.owner AND pg_has_role(r.oid, 'USAGE'))
+		OR partshift.acts_for(can_see.owner)
 $$;
 
 COMMENT ON FUNCTION partshift.can_see(oid) IS
@@ -51,7 +63,7 @@ SELECT j.job_id,
 	coalesce(j.ended_at, clock_timestamp()) - j.created_at AS elapsed,
 	j.error_sqlstate,
 	j.error_message,
-	j.error_detail,
+	CASE WHEN partshift.acts_for(j.owner) THEN j.error_detail END AS error_detail,
 	j.error_hint
 FROM partshift.job j
 	LEFT JOIN LATERAL (
@@ -100,10 +112,13 @@ SELECT j.job_id,
 	j.postponed_rows AS busy_rows,
 	j.lock_tries,
 	j.blocker_pid,
-	j.blocker,
+	CASE WHEN j.blocker IS NULL OR j.blocker_role IS NULL
+			OR partshift.acts_for(j.blocker_role)
+			OR pg_has_role('pg_read_all_stats', 'USAGE')
+		THEN j.blocker ELSE '<insufficient privilege>' END AS blocker,
 	j.error_sqlstate,
 	j.error_message,
-	j.error_detail,
+	CASE WHEN partshift.acts_for(j.owner) THEN j.error_detail END AS error_detail,
 	j.error_hint,
 	j.phase_started_at,
 	(SELECT jsonb_object_agg(l.phase, l.took)

@@ -129,7 +129,7 @@ BEGIN
 		request = CASE WHEN what IN ('abort', 'rollback', 'finalize', 'verify')
 			THEN what ELSE j.request END,
 		swap_requested = j.swap_requested OR what = 'swap',
-		lock_tries = 0, blocker_pid = NULL, blocker = NULL,
+		lock_tries = 0, blocker_pid = NULL, blocker_role = NULL, blocker = NULL,
 		error_sqlstate = NULL, error_message = NULL, error_detail = NULL,
 		error_hint = NULL
 	WHERE j.job_id = change_job.job_id;
@@ -228,12 +228,13 @@ COMMENT ON FUNCTION partshift.alter_job(integer, integer, double precision, inte
 CREATE VIEW partshift.waiting WITH (security_barrier) AS
 SELECT j.job_id,
 	j.swap_mode = 'manual' AND NOT j.swap_requested AS manual,
-	j.reverse
+	j.reverse,
+	partshift.acts_for(j.owner) AS own
 FROM partshift.job j
 WHERE partshift.can_see(j.owner);
 
 COMMENT ON VIEW partshift.waiting IS
-'whether a job that is ready waits for its operator, and whether it is on its way back';
+'whether a job that is ready waits for its operator, whether it is on its way back, and whether the reader has the rights of the table''s owner';
 
 /*
  * One look at a job for wait(): empty when there is none that the caller may

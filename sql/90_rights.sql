@@ -16,7 +16,7 @@ BEGIN
 		WHERE p.pronamespace = 'partshift'::pg_catalog.regnamespace
 			AND p.proname IN ('convert', 'plan', 'create_job', 'plan_job',
 				'order_job', 'pause', 'resume', 'abort', 'swap', 'rollback',
-				'finalize', 'verify', 'alter_job', 'wait', 'watch', 'can_see')
+				'finalize', 'verify', 'alter_job', 'wait', 'watch', 'can_see', 'acts_for')
 	LOOP
 		EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO PUBLIC',
 								  routine);
@@ -27,13 +27,16 @@ $$;
 GRANT SELECT ON partshift.jobs, partshift.progress, partshift.waiting
 	TO PUBLIC;
 
-/* The details of a job are for whoever may see the job. */
+/*
+ * The details of a job are for whoever may see the job; the keys of rows that
+ * differ, for those who may read the rows.
+ */
 ALTER TABLE partshift.verification ENABLE ROW LEVEL SECURITY;
 ALTER TABLE partshift.phase_log ENABLE ROW LEVEL SECURITY;
 ALTER TABLE partshift.dropout ENABLE ROW LEVEL SECURITY;
 
-CREATE POLICY of_visible_job ON partshift.verification FOR SELECT
-	USING (job_id IN (SELECT j.job_id FROM partshift.jobs j));
+CREATE POLICY of_own_job ON partshift.verification FOR SELECT
+	USING (job_id IN (SELECT w.job_id FROM partshift.waiting w WHERE w.own));
 CREATE POLICY of_visible_job ON partshift.phase_log FOR SELECT
 	USING (job_id IN (SELECT j.job_id FROM partshift.jobs j));
 CREATE POLICY of_visible_job ON partshift.dropout FOR SELECT
