@@ -13,6 +13,7 @@ OBJS = \
 	src/fence.o \
 	src/funcs.o \
 	src/guard.o \
+	src/hooks.o \
 	src/horizon.o \
 	src/index.o \
 	src/job.o \
@@ -55,6 +56,7 @@ REGRESS = \
 	convert_list \
 	convert_range \
 	guard \
+	guard_reach \
 	identifiers \
 	key_types \
 	mirror \

@@ -27,6 +27,34 @@ $$;
 COMMENT ON FUNCTION partshift.swap_drop_commands(integer, boolean) IS
 'drops the foreign keys from and to the table that loses the name';
 
+/*
+ * Both tables have one owner, unless somebody's event trigger, or REASSIGN
+ * OWNED taken back halfway, has given what the job made to another role.
+ */
+CREATE FUNCTION partshift.swap_owner_commands(job_id integer, reverse boolean)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT NULL::oid, format('ALTER TABLE %s OWNER TO %s',
+							 partshift.relation_name(c.oid), f.relowner::regrole)
+	FROM partshift.job AS j,
+		LATERAL (SELECT CASE WHEN swap_owner_commands.reverse
+							THEN j.shadow ELSE j.relid END,
+					CASE WHEN swap_owner_commands.reverse
+							THEN j.relid ELSE j.shadow END) AS t (away, back)
+		JOIN pg_class AS f ON f.oid = t.away
+		JOIN pg_class AS c ON c.oid = t.back
+			OR c.oid IN (SELECT i.inhrelid FROM pg_inherits AS i
+						 WHERE i.inhparent = t.back)
+	WHERE j.job_id = swap_owner_commands.job_id
+		AND c.relowner <> f.relowner
+	ORDER BY c.oid
+$$;
+
+COMMENT ON FUNCTION partshift.swap_owner_commands(integer, boolean) IS
+'gives the table that gets the name, with its partitions, the owner of the one that loses it';
+
 CREATE FUNCTION partshift.swap_name_commands(job_id integer, reverse boolean)
 RETURNS TABLE (run_as oid, command text)
 LANGUAGE plpgsql STABLE
@@ -273,6 +301,8 @@ AS $$
 BEGIN
 	RETURN QUERY SELECT c.*
 		FROM partshift.swap_drop_commands(job_id, reverse) AS c;
+	RETURN QUERY SELECT c.*
+		FROM partshift.swap_owner_commands(job_id, reverse) AS c;
 	RETURN QUERY SELECT c.*
 		FROM partshift.swap_name_commands(job_id, reverse) AS c;
 	RETURN QUERY SELECT c.*

@@ -131,10 +131,28 @@ AS $$
 	SELECT r.prrelid FROM pg_publication_rel r
 	WHERE tables_of.classid = 'pg_publication_rel'::regclass
 		AND r.oid = tables_of.objid
+	UNION ALL
+	SELECT r.prrelid FROM pg_publication_rel r
+	WHERE tables_of.classid = 'pg_publication'::regclass
+		AND r.prpubid = tables_of.objid
+	UNION ALL
+	SELECT r.srrelid FROM pg_subscription_rel r
+	WHERE tables_of.classid = 'pg_subscription'::regclass
+		AND r.srsubid = tables_of.objid
+	UNION ALL
+	SELECT d.objid FROM pg_depend d
+	WHERE tables_of.classid = 'pg_extension'::regclass
+		AND d.refclassid = 'pg_extension'::regclass
+		AND d.refobjid = tables_of.objid
+		AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+	UNION ALL
+	SELECT t.typrelid FROM pg_type t
+	WHERE tables_of.classid = 'pg_type'::regclass
+		AND t.oid = tables_of.objid
 $$;
 
 COMMENT ON FUNCTION partshift.tables_of(oid, oid) IS
-'the tables that an object is a part of, or for a foreign key refers to';
+'the tables that an object is a part of, or refers to, or consists of';
 
 CREATE FUNCTION partshift.parts_of(relation oid,
 	OUT classid oid, OUT objid oid)
@@ -176,8 +194,9 @@ COMMENT ON FUNCTION partshift.has_changed(partshift.job) IS
 
 /*
  * A job that has failed because the source was changed behind the guard's
- * back can go on when the change is undone, so that must be allowed.  The
- * fingerprint says nothing of our triggers, which have to be at work still.
+ * back can go on when the change is undone, so that must be allowed, and
+ * nothing else: the triggers go on writing to what the job made.  The
+ * fingerprint says nothing of them, and they have to be at work still.
  */
 CREATE FUNCTION partshift.is_restored(job_id integer) RETURNS boolean
 LANGUAGE plpgsql STABLE
@@ -204,26 +223,42 @@ $$;
 COMMENT ON FUNCTION partshift.is_restored(integer) IS
 'whether a failed job''s source is, or is again, what the job was planned for';
 
-CREATE FUNCTION partshift.guarded_object(classes oid[], objects oid[])
+CREATE FUNCTION partshift.guarded_object(classes oid[], objects oid[],
+										 command text)
 RETURNS TABLE (job_id integer, relation text, is_drop boolean,
 			   is_direct boolean, hint text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	WITH found AS MATERIALIZED (
-		SELECT g.*
-		FROM unnest(classes, objects) AS o(classid, objid),
-			LATERAL partshift.tables_of(o.classid, o.objid) AS t(relid)
-			JOIN partshift.guarded_tables() g ON g.relid = t.relid
-		ORDER BY g.job_id, g.relid
-		LIMIT 1
-	)
-	SELECT f.job_id, f.name, false, true, f.hint FROM found f
-	WHERE NOT partshift.is_restored(f.job_id)
+	SELECT g.job_id, g.name, false, true, g.hint
+	FROM unnest(classes, objects) AS o(classid, objid),
+		LATERAL partshift.tables_of(o.classid, o.objid) AS t(relid)
+		JOIN partshift.guarded_tables() g ON g.relid = t.relid
+		JOIN partshift.job j ON j.job_id = g.job_id
+	WHERE NOT (CASE WHEN g.relid = j.relid AND command <> 'COMMENT'
+			   THEN partshift.is_restored(g.job_id) ELSE false END)
+	ORDER BY g.job_id, g.relid
+	LIMIT 1
 $$;
 
-COMMENT ON FUNCTION partshift.guarded_object(oid[], oid[]) IS
+COMMENT ON FUNCTION partshift.guarded_object(oid[], oid[], text) IS
 'the live job, if there is one, whose table one of the objects is or is a part of';
+
+CREATE FUNCTION partshift.guarded_owner(roles oid[])
+RETURNS TABLE (job_id integer, relation text, is_drop boolean,
+			   is_direct boolean, hint text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT g.job_id, g.name, false, true, g.hint
+	FROM partshift.guarded_tables() g JOIN pg_class c ON c.oid = g.relid
+	WHERE c.relowner = ANY (roles)
+	ORDER BY g.job_id, g.relid
+	LIMIT 1
+$$;
+
+COMMENT ON FUNCTION partshift.guarded_owner(oid[]) IS
+'the live job, if there is one, whose table one of the roles owns';
 
 CREATE FUNCTION partshift.with_parts(INOUT classes oid[], INOUT objects oid[])
 LANGUAGE sql STABLE
@@ -360,7 +395,7 @@ COMMENT ON FUNCTION partshift.guarded_definition(oid[], oid[], text) IS
  * does.
  */
 CREATE FUNCTION partshift.guarded_parts(OUT job_id integer, OUT relation text,
-	OUT is_drop boolean, OUT state text, OUT hint text)
+	OUT is_drop boolean, OUT of_source boolean, OUT hint text)
 RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -376,7 +411,7 @@ AS $$
 	)
 	/* The table itself, which only the legacy one is free to go. */
 	SELECT (g.job).job_id, format('%s.%s', d.schema_name, d.object_name), true,
-		g.state, g.hint
+		false, g.hint
 	FROM gone d, partshift.guarded_jobs() g
 	WHERE d.object_type = 'table' AND g.state <> 'after'
 		AND (d.objid = (g.job).relid AND g.state <> 'leaving'
@@ -389,7 +424,7 @@ AS $$
 					WHERE l.leaf ->> 'name' = d.object_name)))
 	UNION ALL
 	/* A column, trigger, policy and so on of a table that is left. */
-	SELECT g.job_id, g.name, false, g.state, g.hint
+	SELECT g.job_id, g.name, false, g.relid = j.relid, g.hint
 	FROM gone d
 		JOIN guarded g ON d.classid = 'pg_class'::regclass
 			AND d.objid = g.relid AND d.objsubid > 0
@@ -397,9 +432,10 @@ AS $$
 			OR d.object_type = 'publication relation')
 			AND d.address_names[1] = g.nspname
 			AND d.address_names[2] = g.relname
+		JOIN partshift.job j ON j.job_id = g.job_id
 	UNION ALL
 	/* An index that was planned for or built. */
-	SELECT g.job_id, g.name, false, g.state, g.hint
+	SELECT g.job_id, g.name, false, g.relid = j.relid, g.hint
 	FROM gone d, guarded g
 		JOIN partshift.job j ON j.job_id = g.job_id
 	WHERE d.object_type = 'index' AND (
@@ -435,7 +471,8 @@ BEGIN
 	RETURN QUERY
 		SELECT p.job_id, p.relation, p.is_drop, true, p.hint
 		FROM partshift.guarded_parts() p
-		WHERE NOT partshift.is_restored(p.job_id)
+		WHERE NOT (CASE WHEN p.of_source THEN partshift.is_restored(p.job_id)
+				   ELSE false END)
 		LIMIT 1;
 	IF NOT FOUND AND EXISTS (
 			SELECT FROM pg_event_trigger_dropped_objects() d
@@ -457,39 +494,3 @@ $$;
 
 COMMENT ON FUNCTION partshift.guarded_drop() IS
 'called for sql_drop: the live job, if there is one, that needs something that was dropped';
-
-CREATE FUNCTION partshift.guard_start() RETURNS event_trigger
-LANGUAGE c AS 'MODULE_PATHNAME', 'partshift_guard_start';
-
-COMMENT ON FUNCTION partshift.guard_start() IS
-'event trigger that refuses to drop this extension while a job lives, and what commits before it ends';
-
-CREATE FUNCTION partshift.guard_end() RETURNS event_trigger
-LANGUAGE c AS 'MODULE_PATHNAME', 'partshift_guard_end';
-
-COMMENT ON FUNCTION partshift.guard_end() IS
-'event trigger that refuses DDL on the tables of a live job';
-
-CREATE FUNCTION partshift.guard_drop() RETURNS event_trigger
-LANGUAGE c AS 'MODULE_PATHNAME', 'partshift_guard_drop';
-
-COMMENT ON FUNCTION partshift.guard_drop() IS
-'event trigger that refuses to drop what a live job needs';
-
-CREATE EVENT TRIGGER partshift_guard_start ON ddl_command_start
-	EXECUTE FUNCTION partshift.guard_start();
-
-COMMENT ON EVENT TRIGGER partshift_guard_start IS
-'keeps partshift installed, and its tables from CONCURRENTLY, while a conversion is in progress';
-
-CREATE EVENT TRIGGER partshift_guard_end ON ddl_command_end
-	EXECUTE FUNCTION partshift.guard_end();
-
-COMMENT ON EVENT TRIGGER partshift_guard_end IS
-'refuses DDL on tables whose conversion is in progress';
-
-CREATE EVENT TRIGGER partshift_guard_drop ON sql_drop
-	EXECUTE FUNCTION partshift.guard_drop();
-
-COMMENT ON EVENT TRIGGER partshift_guard_drop IS
-'refuses to drop what a conversion in progress needs';

@@ -16,7 +16,8 @@ BEGIN
 		WHERE p.pronamespace = 'partshift'::pg_catalog.regnamespace
 			AND p.proname IN ('convert', 'plan', 'create_job', 'plan_job',
 				'order_job', 'pause', 'resume', 'abort', 'swap', 'rollback',
-				'finalize', 'verify', 'alter_job', 'wait', 'watch', 'can_see', 'acts_for')
+				'finalize', 'verify', 'alter_job', 'wait', 'watch', 'can_see',
+				'acts_for', 'is_loaded', 'check_command')
 	LOOP
 		EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO PUBLIC',
 								  routine);

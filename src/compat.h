@@ -118,12 +118,17 @@ typedef bool PshUpdateIndexes;
 	reindex_relation((relid), (flags), (params))
 #endif
 
-/* 17 numbers the slots of processes instead of the backends. */
+/*
+ * 17 numbers the slots of processes instead of the backends, and keeps a
+ * virtual transaction's numbers together.
+ */
 #if PG_VERSION_NUM >= 170000
 #include "storage/procarray.h"
+#define psh_local_transaction() (MyProc->vxid.lxid)
 #define psh_vxid_process(vxid) ProcNumberGetProc((vxid).procNumber)
 #else
 #include "storage/sinvaladt.h"
+#define psh_local_transaction() (MyProc->lxid)
 #define psh_vxid_process(vxid) BackendIdGetProc((vxid).backendId)
 #endif
 

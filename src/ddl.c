@@ -3,7 +3,7 @@
  * ddl.c
  *	  What a user's command makes, alters or is going to.
  *
- * Called by event triggers.  What the server tells SQL about a command lacks
+ * Called for event triggers.  What the server tells SQL about a command lacks
  * the parts of an ALTER TABLE and the objects of a GRANT, and before a
  * command there is nothing but its parse tree.
  *
@@ -16,8 +16,9 @@
 #include "commands/defrem.h"
 #include "executor/spi.h"
 #include "nodes/parsenodes.h"
+#include "nodes/plannodes.h"
 #include "tcop/deparse_utility.h"
-#include "utils/acl.h"
+#include "tcop/pquery.h"
 #include "utils/aclchk_internal.h"
 
 #include "ddl.h"
@@ -108,36 +109,6 @@ psh_ddl_read_done(PshTouched *touched)
 	}
 }
 
-/*
- * Whether a command drops this extension: by its name, with the language of
- * its functions, or with all that its owner has.
- */
-bool
-psh_ddl_drops_extension(Node *parsetree)
-{
-	ListCell   *cell;
-
-	if (IsA(parsetree, DropStmt) &&
-		((DropStmt *) parsetree)->removeType == OBJECT_EXTENSION)
-	{
-		foreach(cell, ((DropStmt *) parsetree)->objects)
-		{
-			const char *name = strVal(lfirst(cell));
-
-			if (strcmp(name, "partshift") == 0 || strcmp(name, "plpgsql") == 0)
-				return true;
-		}
-	}
-	else if (IsA(parsetree, DropOwnedStmt))
-	{
-		foreach(cell, ((DropOwnedStmt *) parsetree)->roles)
-			if (get_rolespec_oid(lfirst_node(RoleSpec, cell), true) ==
-				psh_extension_owner())
-				return true;
-	}
-	return false;
-}
-
 static bool
 is_concurrent_reindex(const ReindexStmt *stmt)
 {
@@ -154,13 +125,48 @@ is_concurrent_reindex(const ReindexStmt *stmt)
 }
 
 /*
+ * The command that the client has asked for, which need not be the one that
+ * an event trigger fires for: that may be inside of a function.  But one that
+ * commits before its end cannot be.
+ */
+static Node *
+outermost_command(void)
+{
+	if (ActivePortal == NULL || list_length(ActivePortal->stmts) != 1)
+		return NULL;
+	return linitial_node(PlannedStmt, ActivePortal->stmts)->utilityStmt;
+}
+
+/*
+ * Whether a client's request drops this extension by its name.
+ */
+bool
+psh_ddl_drops_extension(void)
+{
+	Node	   *parsetree = outermost_command();
+	ListCell   *cell;
+
+	if (parsetree == NULL || !IsA(parsetree, DropStmt) ||
+		((DropStmt *) parsetree)->removeType != OBJECT_EXTENSION)
+		return false;
+	foreach(cell, ((DropStmt *) parsetree)->objects)
+		if (strcmp(strVal(lfirst(cell)), "partshift") == 0)
+			return true;
+	return false;
+}
+
+/*
  * The tables and indexes of a command that is going to commit before its end,
  * as far as they exist.
  */
 void
-psh_ddl_read_concurrent(Node *parsetree, PshTouched *touched)
+psh_ddl_read_concurrent(PshTouched *touched)
 {
+	Node	   *parsetree = outermost_command();
 	ListCell   *cell;
+
+	if (parsetree == NULL)
+		return;
 
 	if (IsA(parsetree, IndexStmt))
 	{

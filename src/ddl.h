@@ -8,8 +8,6 @@
 #ifndef PARTSHIFT_DDL_H
 #define PARTSHIFT_DDL_H
 
-#include "nodes/nodes.h"
-
 /* Objects, as two arrays of the same length. */
 typedef struct PshTouched
 {
@@ -20,7 +18,7 @@ typedef struct PshTouched
 } PshTouched;
 
 extern void psh_ddl_read_done(PshTouched *touched);
-extern void psh_ddl_read_concurrent(Node *parsetree, PshTouched *touched);
-extern bool psh_ddl_drops_extension(Node *parsetree);
+extern void psh_ddl_read_concurrent(PshTouched *touched);
+extern bool psh_ddl_drops_extension(void);
 
 #endif							/* PARTSHIFT_DDL_H */

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "hooks.h"
 #include "launch.h"
 #include "partshift.h"
 
@@ -60,6 +61,7 @@ _PG_init(void)
 							1024, -1, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB,
 							NULL, NULL, NULL);
 	MarkGUCPrefixReserved("partshift");
+	psh_hooks_install();
 
 	if (process_shared_preload_libraries_in_progress)
 		psh_launch_register_launcher();

@@ -24,7 +24,7 @@ SELECT is_empty($$
 		AND NOT EXISTS (SELECT FROM unnest(p.proconfig) o
 						WHERE o LIKE 'search\_path=pg\_catalog, pg\_temp%')
 		AND p.proname NOT IN ('convert', 'plan', 'pause', 'resume', 'abort',
-			'swap', 'rollback', 'finalize', 'verify') $$,
+			'swap', 'rollback', 'finalize', 'verify', 'guard') $$,
 	'every internal function has a fixed search_path');
 SELECT set_eq($$
 	SELECT p.proname::text FROM pg_proc p
@@ -32,8 +32,8 @@ SELECT set_eq($$
 		AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl,
 						acldefault('f', p.proowner))) a
 					WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE') $$,
-	ARRAY['abort', 'acts_for', 'alter_job', 'can_see', 'convert', 'create_job',
-		'finalize', 'order_job', 'pause', 'plan', 'plan_job', 'resume',
+	ARRAY['abort', 'acts_for', 'alter_job', 'can_see', 'check_command', 'convert',
+		'create_job', 'finalize', 'is_loaded', 'order_job', 'pause', 'plan', 'plan_job', 'resume',
 		'rollback', 'swap', 'verify', 'wait', 'watch'],
 	'PUBLIC may call the interface and nothing else');
 SELECT is_empty($$
