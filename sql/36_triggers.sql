@@ -111,3 +111,41 @@ $$;
 
 COMMENT ON FUNCTION partshift.check_triggers(oid, name[]) IS
 'findings about triggers of the table';
+
+/*
+ * Ordinary event triggers rest while a worker runs its statements; these do
+ * not.  They may refuse them, or change what was made.
+ */
+CREATE FUNCTION partshift.check_event_triggers()
+RETURNS SETOF partshift.finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT f.*
+	FROM pg_event_trigger e,
+		 partshift.warned('event trigger', e.evtname,
+			format('event trigger "%s" fires for the statements of the conversion', e.evtname),
+			'It is enabled for replicas, as which the workers run: if it refuses a statement, the job fails.',
+			format('Use ALTER EVENT TRIGGER %I ENABLE to spare the conversion.', e.evtname)) f
+	WHERE e.evtenabled IN ('A', 'R') AND e.evtevent <> 'login'
+	ORDER BY e.evtname
+$$;
+
+COMMENT ON FUNCTION partshift.check_event_triggers() IS
+'findings about event triggers that fire in workers';
+
+/* An error that an event trigger raises mentions its function as the context. */
+CREATE FUNCTION partshift.event_trigger_hint(context text)
+RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT format('Event trigger "%s" fires for the statements of the conversion.  Disable it and resume or abort the job.', e.evtname)
+	FROM pg_event_trigger e
+	WHERE e.evtenabled IN ('A', 'R')
+	  AND position('PL/pgSQL function ' || e.evtfoid::regprocedure || ' ' IN context) > 0
+	ORDER BY e.evtname LIMIT 1
+$$;
+
+COMMENT ON FUNCTION partshift.event_trigger_hint(text) IS
+'what to do about the event trigger that raised an error with this context';

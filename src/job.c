@@ -206,27 +206,31 @@ psh_job_advance(const PshJob *job, PshPhase next)
 }
 
 /*
- * Record that a job cannot go on until an operator resumes it.  Detail and
- * hint may be NULL.
+ * Record that a job cannot go on until an operator resumes it, and why.  An
+ * error that some event trigger raised tells as its hint which one it was.
  */
 void
-psh_job_fail(int job_id, const char *sqlstate, const char *message,
-			 const char *detail, const char *hint)
+psh_job_fail(int job_id, const ErrorData *error)
 {
-	Oid			types[5] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[5];
-	char		nulls[6] = "     ";
+	const char *texts[] = {
+		unpack_sql_state(error->sqlerrcode), error->message, error->detail,
+		error->hint, error->context
+	};
+	Oid			types[lengthof(texts) + 1] = {INT4OID};
+	Datum		values[lengthof(texts) + 1] = {Int32GetDatum(job_id)};
+	char		nulls[lengthof(texts) + 2] = " ";
+	int			i;
 
-	values[0] = Int32GetDatum(job_id);
-	values[1] = CStringGetTextDatum(sqlstate);
-	values[2] = CStringGetTextDatum(message);
-	values[3] = detail ? CStringGetTextDatum(detail) : (Datum) 0;
-	values[4] = hint ? CStringGetTextDatum(hint) : (Datum) 0;
-	nulls[3] = detail ? ' ' : 'n';
-	nulls[4] = hint ? ' ' : 'n';
+	for (i = 0; i < lengthof(texts); i++)
+	{
+		types[i + 1] = TEXTOID;
+		values[i + 1] = texts[i] ? CStringGetTextDatum(texts[i]) : (Datum) 0;
+		nulls[i + 1] = texts[i] ? ' ' : 'n';
+	}
 	psh_sql(SPI_OK_UPDATE,
 			"UPDATE partshift.job SET status = 'failed', error_sqlstate = $2,"
-			" error_message = $3, error_detail = $4, error_hint = $5"
+			" error_message = $3, error_detail = $4,"
+			" error_hint = coalesce($5, partshift.event_trigger_hint($6))"
 			" WHERE job_id = $1 AND status = 'active'",
-			5, types, values, nulls);
+			lengthof(types), types, values, nulls);
 }

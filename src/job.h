@@ -58,8 +58,7 @@ typedef struct PshJob
 extern PshJob *psh_job_load(int job_id);
 extern PshJob *psh_job_lock(int job_id);
 extern void psh_job_advance(const PshJob *job, PshPhase next);
-extern void psh_job_fail(int job_id, const char *sqlstate, const char *message,
-						 const char *detail, const char *hint);
+extern void psh_job_fail(int job_id, const ErrorData *error);
 extern const char *psh_phase_name(PshPhase phase);
 
 #endif							/* PARTSHIFT_JOB_H */

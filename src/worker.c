@@ -248,8 +248,7 @@ static void
 record_failure(const ErrorData *error)
 {
 	psh_txn_begin("recording an error");
-	psh_job_fail(order.job_id, unpack_sql_state(error->sqlerrcode),
-				 error->message, error->detail, error->hint);
+	psh_job_fail(order.job_id, error);
 	psh_txn_commit();
 }
 

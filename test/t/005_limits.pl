@@ -211,6 +211,10 @@ subtest 'dump and restore' => sub {
 		'0', 'nothing is recorded for a job that is not there');
 	is(query('SELECT count(*) FROM partshift.job', 'restored'),
 		'0', 'nor a job');
+	query('ALTER TABLE u RENAME TO v; ALTER TABLE d ADD COLUMN extra integer;
+		DROP EXTENSION partshift CASCADE; INSERT INTO d VALUES (1, 1)', 'restored');
+	is(query("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'partshift%'",
+			'restored'), '', 'the extension can be dropped there, with all triggers');
 	query("SELECT partshift.abort($job{t}); SELECT partshift.abort($job{u});
 		SELECT partshift.rollback($job{d})");
 	ended($node, $job{t}, 'aborted');
