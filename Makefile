@@ -9,6 +9,7 @@ OBJS = \
 	src/ddl.o \
 	src/default_leaf.o \
 	src/differences.o \
+	src/duplicate.o \
 	src/ending.o \
 	src/fence.o \
 	src/funcs.o \

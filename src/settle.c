@@ -28,10 +28,10 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "storage/lmgr.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "duplicate.h"
 #include "settle.h"
 
 #define DUPLICATE "it holds unique what the new table does not"
@@ -94,69 +94,6 @@ holder_is_live(PshPair *pair, PshLeaf *follower)
 	return live;
 }
 
-/* Whether two unique indexes of two tables are of the same columns. */
-static bool
-same_key(Relation a, Relation b)
-{
-	int			i;
-
-	if (a->rd_index->indnkeyatts != b->rd_index->indnkeyatts ||
-		RelationGetIndexExpressions(a) != NIL ||
-		RelationGetIndexExpressions(b) != NIL ||
-		RelationGetIndexPredicate(a) != NIL ||
-		RelationGetIndexPredicate(b) != NIL)
-		return false;
-	for (i = 0; i < a->rd_index->indnkeyatts; i++)
-		if (strcmp(get_attname(a->rd_index->indrelid,
-							   a->rd_index->indkey.values[i], false),
-				   get_attname(b->rd_index->indrelid,
-							   b->rd_index->indkey.values[i], false)) != 0)
-			return false;
-	return true;
-}
-
-/*
- * Whether the table to which `leaf` belongs keeps the columns of a unique index
- * of another table unique as well, in all its partitions.
- */
-static bool
-keeps_unique(Relation leaf, Oid indexid)
-{
-	Relation	other = index_open(indexid, AccessShareLock);
-	List	   *indexes = RelationGetIndexList(leaf);
-	bool		found = false;
-	ListCell   *cell;
-
-	foreach(cell, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
-
-		found = found || (index->rd_index->indisunique &&
-						  index->rd_rel->relispartition &&
-						  same_key(index, other));
-		index_close(index, NoLock);
-	}
-	list_free(indexes);
-	index_close(other, NoLock);
-	return found;
-}
-
-/*
- * Whether the row that was written is one too many for the follower.  Where
- * the authority keeps the same columns unique, another row with the value is
- * about to lose it: the event is still to come.
- */
-static bool
-is_duplicate(PshLeaf *leaf, Relation authority)
-{
-	ListCell   *cell;
-
-	foreach(cell, leaf->conflicts)
-		if (!keeps_unique(authority, lfirst_oid(cell)))
-			return true;
-	return false;
-}
-
 /* Take back leaf->row, which is a duplicate of another row of the follower. */
 static void
 take_back(PshLeaf *leaf)
@@ -203,7 +140,7 @@ psh_follow_put(PshPair *pair, Relation from, TupleTableSlot *row,
 			written = psh_leaf_update(leaf);
 		}
 	}
-	if (pair->yields && is_duplicate(leaf, from))
+	if (pair->yields && psh_duplicate_stays(pair->authority, leaf, from))
 	{
 		take_back(leaf);
 		return drop_out(pair, DUPLICATE);
