@@ -26,11 +26,11 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
 
 #include "neighbours.h"
-#include "partshift.h"
 #include "sql.h"
 
 /*
@@ -67,7 +67,7 @@ static Oid	stubborn = InvalidOid;
 
 /* Leave the next lock what the try has left of its time. */
 static void
-shorten_timeout(instr_time since)
+shorten_timeout(instr_time since, int limit)
 {
 	instr_time	now;
 	double		left;
@@ -75,19 +75,19 @@ shorten_timeout(instr_time since)
 
 	INSTR_TIME_SET_CURRENT(now);
 	INSTR_TIME_SUBTRACT(now, since);
-	left = partshift_lock_timeout - INSTR_TIME_GET_MILLISEC(now);
+	left = limit - INSTR_TIME_GET_MILLISEC(now);
 	snprintf(setting, sizeof(setting), "%d", Max((int) left, 1));
 	(void) set_config_option("lock_timeout", setting, PGC_SUSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
 static void
-lock_one(Oid relid, instr_time *since)
+lock_one(Oid relid, instr_time *since, int limit)
 {
 	Oid			first = stubborn;
 
 	if (!INSTR_TIME_IS_ZERO(*since))
-		shorten_timeout(*since);
+		shorten_timeout(*since, limit);
 	stubborn = relid;
 	LockRelationOid(relid, AccessExclusiveLock);
 	stubborn = first;
@@ -105,12 +105,13 @@ bool
 psh_neighbours_lock(int job_id, bool of_source, List *relations,
 					instr_time *since)
 {
+	int			limit = LockTimeout;
 	ListCell   *cell;
 
 	INSTR_TIME_SET_ZERO(*since);
 	if (list_member_oid(relations, stubborn))
-		lock_one(stubborn, since);
+		lock_one(stubborn, since, limit);
 	foreach(cell, relations)
-		lock_one(lfirst_oid(cell), since);
+		lock_one(lfirst_oid(cell), since, limit);
 	return equal(relations, psh_neighbours_list(job_id, of_source));
 }

@@ -65,7 +65,16 @@
 
 static PshOrder order;
 
-/* Settings that no role, database or file may change for us. */
+/* The server's, as it was before this process set its own. */
+static int	users_deadlock_timeout = 0;
+
+/*
+ * Settings that no role, database or file may change for us.
+ *
+ * The detector looks once, soon after a wait of ours has begun.  A circle that
+ * a user's wait closes later is left to us to break by giving up before his
+ * detector looks, whatever partshift.lock_timeout says.
+ */
 static void
 force_settings(void)
 {
@@ -100,11 +109,14 @@ force_settings(void)
 	char		timeout[32];
 	int			i;
 
+	if (users_deadlock_timeout == 0)
+		users_deadlock_timeout = DeadlockTimeout;
 	for (i = 0; i < lengthof(forced); i++)
 		if (GetConfigOption(forced[i].name, true, false) != NULL)
 			SetConfigOption(forced[i].name, forced[i].value, PGC_SUSET,
 							PGC_S_OVERRIDE);
-	snprintf(timeout, sizeof(timeout), "%dms", partshift_lock_timeout);
+	snprintf(timeout, sizeof(timeout), "%dms",
+			 Min(partshift_lock_timeout, Max(users_deadlock_timeout / 2, 1)));
 	SetConfigOption("lock_timeout", timeout, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
