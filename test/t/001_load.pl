@@ -407,7 +407,12 @@ sub convert_under_load
 		  . " swap => 'manual', cost_delay => 20, cost_limit => 400");
 	await($node, "SELECT phase <> 'prepare' FROM partshift.job WHERE job_id = $job");
 	$node->safe_psql('postgres', "VACUUM (FREEZE) shop.$name");
-	return load_stop($load, $name) unless reach($node, $job, 'ready, active');
+	if (!reach($node, $job, 'ready, active'))
+	{
+		diag($node->safe_psql('postgres', "SELECT leaf, source_rows, shadow_rows,
+			identities FROM partshift.verification WHERE job_id = $job AND NOT equal"));
+		return load_stop($load, $name);
+	}
 	$shadow = $node->safe_psql('postgres',
 		"SELECT shadow::regclass FROM partshift.job WHERE job_id = $job");
 	stay_equal($name, $shadow, 'ready');
