@@ -26,7 +26,7 @@ sub _columns
 	my ($s) = @_;
 
 	return join ', ', 'id::text COLLATE "C"', qw(own kn grp at n hits code tag), 'md5(body)',
-	  qw(ref act note twice), $s->{late_column} ? 'extra' : ();
+	  qw(ref act note twice), $s->{late_column} ? 'extra' : (), $s->{numbered} ? 'numbered' : ();
 }
 
 # Both tables of a job, if they must be equal now: in one snapshot.
@@ -81,6 +81,8 @@ sub ledger
 	push @bad, map { "number $_ is missing: $want{$_}" } sort { $a <=> $b } keys %want;
 	push @bad, _shared_rows($c, $s, $epoch, @models);
 	push @bad, _families($c, $s, $epoch, @models);
+	push @bad, map { "numbered $_->[0] is there $_->[1] times" } $s->{numbered} ? @{ $c->rows(
+		"SELECT numbered, count(*) FROM $s->{table} GROUP BY 1 HAVING count(*) > 1 ORDER BY 1") } : ();
 	return @bad > $few ? (@bad[ 0 .. $few - 1 ], scalar(@bad) . ' differences') : @bad;
 }
 
@@ -186,7 +188,7 @@ sub sound
 			  . " AND relnamespace = 'stress'::regnamespace ORDER BY 1") })
 	{
 		push @bad, map { "table $heap->[1]: @$_" }
-		  @{ $c->rows("SELECT blkno, offnum, msg FROM verify_heapam($heap->[0]) LIMIT $few") };
+		  @{ $c->rows("SELECT blkno, offnum, msg FROM verify_heapam($heap->[0], check_toast => true) LIMIT $few") };
 	}
 	push @bad, map { "index $_->[0] is not valid" }
 	  @{ $c->rows("SELECT indexrelid::regclass FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
@@ -195,7 +197,7 @@ sub sound
 }
 
 # What is still there after the end of every job and should not be.  The
-# indexes of a legacy table that was kept have their spare names.
+# indexes and sequences of a legacy table that was kept have their spare names.
 sub leftovers
 {
 	my ($c) = @_;
@@ -208,6 +210,10 @@ sub leftovers
 			OR c.relname ~ '_ps\d+(_\d+)?$' AND NOT EXISTS (
 				SELECT FROM pg_index AS i JOIN partshift.job AS j ON j.relid = i.indrelid
 				WHERE i.indexrelid = c.oid AND j.status = 'finalized')
+			AND NOT EXISTS (
+				SELECT FROM pg_depend AS d JOIN partshift.job AS j ON j.relid = d.refobjid
+				WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND c.relkind = 'S'
+					AND d.refclassid = 'pg_class'::regclass AND j.status = 'finalized')
 		UNION ALL
 		SELECT format('%s on %s', t.tgname, t.tgrelid::regclass)
 		FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid

@@ -16,13 +16,14 @@ use Stress::Operator;
 use Stress::Random;
 use Stress::Schema;
 use Stress::Session;
+use Stress::Watch;
 use Stress::Writer;
 use Time::HiRes qw(time usleep);
 
 sub new
 {
 	my ($class, %args) = @_;
-	my $r = bless {%args}, $class;
+	my $r = bless { counts => {}, longest => {}, %args }, $class;
 
 	$r->{schema} = Stress::Schema->new(map { $_ => $args{$_} } qw(seed rows writers));
 	$r->{database} = "stress$r->{seed}";
@@ -141,7 +142,8 @@ sub _check_job
 	return if $state->{status} ne 'active' || $state->{phase} ne 'done';
 	$o->fail('there are not two tables to compare') unless $found;
 	$o->fail('new and legacy differ', @bad) if @bad;
-	@bad = map { "dropped out: $_->[0]" } @{ $c->rows('SELECT reason FROM partshift.dropout') };
+	@bad = map { "dropped out at $_->[0]: $_->[1]" }
+	  @{ $c->rows('SELECT extract(epoch FROM dropped_at), reason FROM partshift.dropout') };
 	$o->fail('legacy does not follow', @bad) if @bad;
 	$o->_try("DELETE FROM partshift.verification WHERE job_id = $o->{job}",
 		"SELECT partshift.verify($o->{job})");
@@ -215,12 +217,7 @@ sub _finish
 
 	$o->trouble_for($r->{seconds} / 3, 1);
 	$o->drive(sub { !$_[0]{request} && $_[0]{status} eq 'active' }, 1) or return 0;
-	$r->{order} = $order;
-	unless ($o->_persist(sub { $o->_try("SELECT partshift.$order($o->{job})") }))
-	{
-		$o->fail("the order to $order is refused", $o->{refusal});
-		return 0;
-	}
+	$r->{order} = $o->{order} = $order;
 	return $o->drive(sub { $_[0]{status} eq $is });
 }
 
@@ -245,23 +242,82 @@ sub _story
 	return;
 }
 
-sub _counts
+# What the writers have counted; the longest statement of all.
+sub _read_counts
 {
 	my ($r) = @_;
-	my %sum;
 
 	for my $name (glob "$r->{directory}/counts.*")
 	{
 		open my $file, '<', $name or next;
-		for (split ' ', join '', <$file>)
+		while (<$file>)
 		{
-			my ($what, $n) = split /=/;
+			my ($n, $what) = /^(\S+) (.*)/ or next;
 
-			if ($what ne 'longest') { $sum{$what} += $n; }
-			elsif ($n > ($sum{longest} || 0)) { $sum{longest} = $n; }
+			if ($what ne 'longest') { $r->{counts}{$what} += $n; }
+			elsif ($n > ($r->{longest}{'statement of a writer'} || 0))
+			{
+				$r->{longest}{'statement of a writer'} = $n;
+			}
 		}
 	}
-	return join ' ', map { "$_=$sum{$_}" } sort keys %sum;
+	return;
+}
+
+# What the jobs have left to read about what they did.
+sub _read_jobs
+{
+	my ($r) = @_;
+	my $c = $r->{session};
+	my $counts = $r->{counts};
+
+	$counts->{"result, jobs $_->[0]"} = $_->[1]
+	  for @{ $c->rows('SELECT status, count(*) FROM partshift.job GROUP BY 1 ORDER BY 1') };
+	@$counts{ 'result, jobs', 'result, swaps', 'result, identities reconciled', 'result, retries of locks' } =
+	  @{ $c->rows('SELECT count(*), count(swapped_at), sum(reconciled), sum(lock_tries) FROM partshift.job')->[0] };
+	$counts->{'result, rows copied'} =
+	  $c->value("SELECT coalesce(sum(rows), 0) FROM partshift.task WHERE phase = 'copy'");
+	$counts->{'result, rows left to the log as unsure'} =
+	  $c->value("SELECT coalesce(sum(unsure), 0) FROM partshift.task WHERE phase = 'copy'");
+	$r->{longest}{'locks of a swap held'} =
+	  ($c->value('SELECT max(swap_lock_ms) FROM partshift.job') || 0) / 1000;
+	return;
+}
+
+# Numbers to be summed up, and times of which the longest counts.
+sub figures
+{
+	my ($r) = @_;
+	my %counts = (%{ $r->{counts} }, seeds => 1, map({ ("schema, $_" => 1) } $r->{schema}->traits),
+		map { ("act, $_" => $r->{operator}{done}{$_}) } keys %{ ($r->{operator} || {})->{done} || {} });
+
+	return (\%counts, $r->{longest});
+}
+
+# How long a writer has waited for nobody but the conversion.
+sub _check_waits
+{
+	my ($r) = @_;
+	my $file;
+	my ($longest, $what) = open($file, '<', "$r->{directory}/waited") ? <$file> =~ /(\S+) (.*)/ : ();
+
+	return $r->{operator}->fail('nobody has watched the waits') unless defined $longest;
+	$r->{longest}{'wait of a writer for the conversion'} = $longest;
+	$r->{operator}->fail("a writer waited $longest s for the conversion", $what)
+	  if $longest > $r->{stall};
+	return;
+}
+
+sub _summary
+{
+	my ($r) = @_;
+	my $counts = $r->{counts};
+	my $done = $r->{operator}{done};
+
+	return join ', ', $r->{order} || 'unfinished',
+	  map({ ($counts->{$_} || 0) . " $_" } qw(committed undone lost)),
+	  sprintf('longest wait %.2f s', $r->{longest}{'wait of a writer for the conversion'} || 0),
+	  map { "$done->{$_} $_" } sort keys %$done;
 }
 
 # Run the seed; the failures.
@@ -272,12 +328,14 @@ sub run
 	my $o;
 	my $from;
 
-	$r->{server}->configure($s->{preload} ? "shared_preload_libraries = 'partshift'" : ());
+	$r->{server}->configure("partshift.lock_timeout = '$s->{lock_timeout}ms'",
+		$s->{preload} ? "shared_preload_libraries = 'partshift'" : ());
 	$from = $r->{server}->log_size;
 	$r->_create;
 	$o = $r->{operator} = Stress::Operator->new(schema => $s, session => $r->{session},
 		server => $r->{server}, directory => $r->{directory});
 	eval {
+		push @{ $r->{pids} }, Stress::Watch->start(map { $_ => $r->{$_} } qw(database directory));
 		$r->_start_writers;
 		usleep(300_000);
 		$o->convert;
@@ -285,6 +343,8 @@ sub run
 		1;
 	} or $o->fail(ref $@ ? "operator: $@->{state}: $@->{message}\n\t$@->{statement}" : $@);
 	$r->_end_writers;
+	$r->_read_counts;
+	$r->_check_waits;
 	if (!@{ $o->{failures} })
 	{
 		eval {
@@ -296,8 +356,8 @@ sub run
 	}
 	my @complaints = $r->{server}->complaints($from);
 	$o->fail("the server's log", @complaints) if @complaints;
-	$r->{summary} = join ' ', $r->{order} || 'unfinished', $r->_counts,
-	  map { s/ /_/gr . "=$o->{done}{$_}" } sort keys %{ $o->{done} };
+	eval { $r->_read_jobs; 1 } or $o->fail(ref $@ ? "figures: $@->{message}" : $@);
+	$r->{summary} = $r->_summary;
 	return @{ $o->{failures} };
 }
 

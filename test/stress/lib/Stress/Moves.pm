@@ -16,7 +16,10 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use Stress::Bulk;
+use Stress::Families;
 use Stress::Random;
+use Stress::Rows;
 use Stress::Schema;
 
 our @EXPORT = qw(random_move);
@@ -28,7 +31,10 @@ our @moves = (
 	(\&rekey_row) x 3, (\&delete_one) x 2, \&delete_many, (\&upsert) x 2, \&merge,
 	\&replace_row, \&again_row, \&lock_row, (\&look) x 2, \&duplicate,
 	(\&act_row) x 3, \&code_row, \&nothing_new, \&cursor_row, \&copy_rows,
-	(\&child_move) x 2, \&family, \&parent_move, \&respell);
+	(\&child_move) x 2, \&family, \&parent_move, \&respell,
+	\&insert_select, \&insert_bulk, \&delete_bulk, \&update_from, \&delete_using,
+	\&many_savepoints, \&do_block, \&replica_update, \&replica_insert,
+	\&replica_delete, \&idle);
 
 sub random_move
 {
@@ -36,111 +42,6 @@ sub random_move
 
 	one_of(@moves)->($w, $w->{model}, $w->{schema});
 	return;
-}
-
-# ----- choosing rows -------------------------------------------------------
-
-# A number of this writer's, half of the time one of a few that are hot.
-sub number
-{
-	my ($w) = @_;
-	my $s = $w->{schema};
-	my $n = int($s->{rows} * 1.2 / $s->{writers}) - 1;
-
-	$n = 25 if chance(40) && $n > 25;
-	return ($w->{number} || $s->{writers}) + $s->{writers} * below($n);
-}
-
-# A row that is there and meets a condition.
-sub live
-{
-	my ($w, $test) = @_;
-
-	for (1 .. 40)
-	{
-		my $row = $w->{model}{row}{ number($w) };
-
-		return $row if $row && (!$test || $test->($row));
-	}
-	return;
-}
-
-sub free
-{
-	my ($w, $taken) = @_;
-
-	for (1 .. 60)
-	{
-		my $kn = number($w);
-
-		return $kn unless $w->{model}{row}{$kn} || ($taken && $taken->{$kn}++);
-	}
-	return;
-}
-
-sub calm { return !$_[0]{act}; }
-sub settled { return !$_[0]{act} || $_[0]{act} =~ /self|late/; }
-sub still { return ($_[0]{act} || '') ne 'phoenix'; }
-
-sub barren
-{
-	my ($w) = @_;
-
-	return sub { return calm($_[0]) && !$w->{model}->children($_[0]{kn}); };
-}
-
-# Whether a row may be deleted as the foreign key has it.
-sub removable
-{
-	my ($w) = @_;
-
-	return sub { return $w->{schema}{child} ne 'NO ACTION'
-		  || !$w->{model}->children($_[0]{kn}); };
-}
-
-sub several
-{
-	my ($w, $n, $test) = @_;
-	my %row;
-
-	for (1 .. $n)
-	{
-		my $row = live($w, $test) or next;
-
-		$row{ $row->{kn} } = $row;
-	}
-	return map { $row{$_} } sort { $a <=> $b } keys %row;
-}
-
-sub new_row
-{
-	my ($w, $kn) = @_;
-	my $s = $w->{schema};
-	my $ref = $w->{number} + $s->{writers} * below(7);
-
-	return {
-		kn => $kn, own => $w->{number}, grp => below(10), day => below(400),
-		variant => $s->{key} eq 'loose' && chance(30) ? 1 : 0,
-		n => below(1000), hits => below(3), code => chance(50) ? $w->fresh_code : undef,
-		tag => tag($w), act => undef,
-		ref => $s->{parent} && $w->{model}{parent}{$ref} && chance(30) ? $ref : undef };
-}
-
-sub tag
-{
-	my ($w) = @_;
-
-	return undef if chance(20);
-	return "w$w->{number}t" . below(1000) . ':' . (chance(10) ? between(60, 250) : between(1, 6));
-}
-
-sub one { my ($w, $row) = @_; return where_key($w->{schema}, $row); }
-
-sub any
-{
-	my ($w, @rows) = @_;
-
-	return '(' . join(' OR ', map { '(' . one($w, $_) . ')' } @rows) . ')';
 }
 
 # ----- inserting -----------------------------------------------------------
@@ -152,17 +53,6 @@ sub insert_one
 	my $row = new_row($w, $kn);
 
 	insert_rows($w, $row);
-	return;
-}
-
-sub insert_rows
-{
-	my ($w, @rows) = @_;
-	my $s = $w->{schema};
-
-	$w->run("INSERT INTO $s->{table} (@{[ join ', ', @Stress::Schema::columns ]}) VALUES "
-		  . join(', ', map { $s->values_list($_) } @rows), scalar @rows);
-	$w->{model}->write($_) for @rows;
 	return;
 }
 
@@ -220,13 +110,9 @@ sub merge
 	my @source = (map({ { %{ new_row($w, $_->{kn}) }, grp => $_->{grp} } } @old), @new);
 	my $remove = chance(30);
 	my $keys = join ' AND ', map { "x.$_ = y.$_" } $s->_key_columns;
-	my $id = $s->{key} =~ /bigint|composite/ ? 'bigint' : $s->{key} eq 'uuid' ? 'uuid' : 'text';
 
 	return unless @source;
-	$w->run("MERGE INTO $s->{table} AS x USING (SELECT y.id::$id"
-		  . join('', map { ", y.$_" } @Stress::Schema::columns[ 1 .. $#Stress::Schema::columns ])
-		  . ' FROM (VALUES ' . join(', ', map { typed_values($s, $_) } @source)
-		  . ') AS y (' . join(', ', @Stress::Schema::columns) . ")) AS y ON $keys"
+	$w->run("MERGE INTO $s->{table} AS x USING " . source_rows($s, @source) . " AS y ON $keys"
 		  . ' WHEN MATCHED THEN ' . ($remove ? 'DELETE' : 'UPDATE SET n = x.n + 1')
 		  . ' WHEN NOT MATCHED THEN INSERT (' . join(', ', @Stress::Schema::columns)
 		  . ') VALUES (' . join(', ', map { "y.$_" } @Stress::Schema::columns) . ')');
@@ -237,17 +123,6 @@ sub merge
 	}
 	$m->write($_) for @new;
 	return;
-}
-
-# MERGE's source has no column to take the types of NULLs from.
-sub typed_values
-{
-	my ($s, $row) = @_;
-	my @types = qw(text integer bigint integer timestamptz bigint integer text text text bigint text);
-	my $list = $s->values_list($row);
-	my @v = split /, /, substr($list, 1, -1);
-
-	return '(' . join(', ', map { "$v[$_]::$types[$_]" } 0 .. $#v) . ')';
 }
 
 # ----- updating ------------------------------------------------------------
@@ -518,101 +393,6 @@ sub duplicate
 
 	$w->refused('23505', "INSERT INTO $s->{table} (" . join(', ', @Stress::Schema::columns)
 		  . ') VALUES ' . $s->values_list($new));
-	return;
-}
-
-# ----- foreign keys --------------------------------------------------------
-
-sub child_key
-{
-	my ($w, $row) = @_;
-	my $s = $w->{schema};
-
-	return "$row->{grp}, '" . key_value($s, $row->{kn}, $row->{variant}) . "'";
-}
-
-sub child_move
-{
-	my ($w, $m, $s) = @_;
-	my @old = sort { $a <=> $b } keys %{ $m->{child} };
-	my $row = live($w, \&settled);
-	my $id = $w->next_child;
-
-	return unless $s->{child} && $row;
-	if (@old && chance(30))
-	{
-		$id = one_of(@old);
-		$w->run("DELETE FROM stress.c WHERE id = $id", 1);
-		$m->put(child => $id, undef);
-	}
-	elsif (@old && chance(30))
-	{
-		$id = one_of(@old);
-		$w->run("UPDATE stress.c SET (t_grp, t_id) = (" . child_key($w, $row) . ") WHERE id = $id", 1);
-		$m->put(child => $id, $row->{kn});
-	}
-	elsif (chance(80))
-	{
-		$w->run("INSERT INTO stress.c VALUES ($id, $w->{number}, " . child_key($w, $row) . ')', 1);
-		$m->put(child => $id, $row->{kn});
-	}
-	elsif (defined(my $kn = free($w)))
-	{
-		$w->refused('23503', "INSERT INTO stress.c VALUES ($id, $w->{number}, "
-			  . child_key($w, new_row($w, $kn)) . ')');
-	}
-	return;
-}
-
-# A row and its child in one statement.
-sub family
-{
-	my ($w, $m, $s) = @_;
-	my $kn = free($w) or return;
-	my $row = new_row($w, $kn);
-	my $id = $w->next_child;
-
-	return unless $s->{child};
-	$w->run("WITH new AS (INSERT INTO $s->{table} (" . join(', ', @Stress::Schema::columns)
-		  . ') VALUES ' . $s->values_list($row) . ' RETURNING grp, id)'
-		  . " INSERT INTO stress.c SELECT $id, $w->{number}, grp, id FROM new", 1);
-	$m->write($row);
-	$m->put(child => $id, $kn);
-	return;
-}
-
-# Delete a parent, give it another number, or bring one back.
-sub parent_move
-{
-	my ($w, $m, $s) = @_;
-	my $id = $w->{number} + $s->{writers} * below(7);
-	my $there = $m->{parent}{$id};
-	my @rows = grep { defined $_->{ref} && $_->{ref} == $id }
-	  map { $m->{row}{$_} } sort { $a <=> $b } keys %{ $m->{row} };
-
-	return unless $s->{parent};
-	if (!$there)
-	{
-		$w->run("INSERT INTO stress.p VALUES ($id, $w->{number}, 'new')", 1);
-		$m->put(parent => $id, 1);
-		return;
-	}
-	if (my ($free) = grep { !$m->{parent}{$_} } map { $w->{number} + $s->{writers} * $_ } 0 .. 6)
-	{
-		$w->run("UPDATE stress.p SET id = $free WHERE id = $id", 1);
-		$m->put(parent => $id, undef);
-		$m->put(parent => $free, 1);
-		$m->write({ %$_, ref => $free }) for @rows;
-		return;
-	}
-	return if chance(60) || $s->{parent} eq 'CASCADE' && grep { !removable($w)->($_) } @rows;
-	$w->run("DELETE FROM stress.p WHERE id = $id", 1);
-	$m->put(parent => $id, undef);
-	for my $row (@rows)
-	{
-		if ($s->{parent} eq 'CASCADE') { $m->remove($row->{kn}); }
-		else { $m->write({ %$row, ref => undef }); }
-	}
 	return;
 }
 

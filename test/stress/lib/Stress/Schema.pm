@@ -49,8 +49,11 @@ sub new
 	$s->{replica_full} = chance(15);
 	$s->{truncates} = chance(30);
 	$s->{preload} = chance(40);
+	$s->{lock_timeout} = one_of(200, 500, 1000);
+	$s->{numbered} = one_of('', 'ALWAYS', 'BY DEFAULT', 'serial');
+	$s->{linger} = one_of('', '', qw(copy index reconcile reconcile rewire verify));
 	$s->_draw_strategy;
-	$s->{extended} = !grep { $s->{by} eq $_ } $s->_key_columns;
+	$s->{extended} = $s->{by} ne 'grp,id' && !grep { $s->{by} eq $_ } $s->_key_columns;
 	$s->{child} = $s->{extended} ? '' : one_of('', 'CASCADE', 'NO ACTION');
 	$s->_draw_options;
 	return $s;
@@ -69,6 +72,7 @@ sub _draw_strategy
 	my @ways = ('hash grp', 'range at', 'list grp');
 
 	push @ways, ('hash id') x 3;
+	push @ways, ('hash grp,id') x 2 if $s->{key} eq 'composite';
 	push @ways, ('range id') x 3 if $s->{key} =~ /bigint|composite/;
 	push @ways, ('list grp') x 3 if $s->{key} eq 'composite';
 	($s->{strategy}, $s->{by}) = split / /, one_of(@ways);
@@ -83,6 +87,14 @@ sub _draw_options
 	if ($s->{strategy} eq 'hash')
 	{
 		$o{partitions} = between(2, 8);
+	}
+	elsif ($s->{strategy} eq 'range' && chance(25))
+	{
+		my @bounds = $s->{by} eq 'at' ? ('2024-02-01', '2024-06-01', '2025-01-01')
+		  : map { int($s->{rows} * $_ / 10) } 1, 4, 9;
+
+		$o{bounds} = '["MINVALUE", "' . join('", "', @bounds) . '"'
+		  . (chance(50) ? ', "MAXVALUE"' : '') . ']';
 	}
 	elsif ($s->{by} eq 'at')
 	{
@@ -134,6 +146,25 @@ sub describe
 
 	return join ' ', map { "$_=" . (defined $s->{$_} ? $s->{$_} : '-') }
 	  grep { !ref $s->{$_} } sort keys %$s;
+}
+
+# What was drawn, for counting it.
+sub traits
+{
+	my ($s) = @_;
+	my %is = (
+		'dropped columns' => $s->{dropped}, 'secondary unique index' => $s->{code_unique},
+		'column added with a default' => $s->{late_column}, 'row security' => $s->{row_security},
+		'identity or serial column' => $s->{numbered}, 'foreign key of the table' => $s->{parent},
+		'foreign key to the table' => $s->{child}, 'TRUNCATE' => $s->{truncates},
+		'library preloaded' => $s->{preload}, 'key extended' => $s->{extended},
+		'swap => manual' => ($s->{options}{swap} || '') eq 'manual',
+		'REPLICA IDENTITY FULL' => $s->{replica_full});
+	my %key = (text => 'text, ICU', loose => 'text, ICU, nondeterministic',
+		composite => 'integer, bigint');
+
+	return ("strategy $s->{strategy} ($s->{by})", 'key ' . ($key{ $s->{key} } || $s->{key}),
+		grep { $is{$_} } keys %is);
 }
 
 # ----- rows ----------------------------------------------------------------
@@ -251,6 +282,8 @@ sub _table
 		"hits integer NOT NULL DEFAULT 0", 'code text', 'tag text',
 		'body text', 'ref bigint', 'act text', "note varchar(30) DEFAULT 'x'",
 		'twice bigint GENERATED ALWAYS AS (n * 2) STORED',
+		$s->{numbered} eq 'serial' ? 'numbered bigserial'
+		: $s->{numbered} ? "numbered bigint GENERATED $s->{numbered} AS IDENTITY" : (),
 		map { "gone$_ text DEFAULT 'gone'" } 1 .. $s->{dropped});
 	my @order = map { $_->[1] } sort { $a->[0] <=> $b->[0] } map { [ rand, $_ ] } @columns;
 	my @sql = ("CREATE TABLE $s->{table} (\n\t" . join(",\n\t", @order) . ')'
@@ -381,7 +414,8 @@ sub after_rows
 	  'GRANT USAGE ON SCHEMA stress TO stress_app',
 	  map { "ALTER TABLE $_ OWNER TO stress_owner" } $t, 'stress.p', 'stress.c';
 	push @sql, 'GRANT ALL ON ALL TABLES IN SCHEMA stress TO stress_app',
-	  'GRANT ALL ON SEQUENCE stress.epoch TO stress_app';
+	  'GRANT ALL ON ALL SEQUENCES IN SCHEMA stress TO stress_app',
+	  'GRANT SET ON PARAMETER session_replication_role TO stress_app';
 	push @sql, "ALTER TABLE $t ENABLE ROW LEVEL SECURITY",
 	  "CREATE POLICY all_rows ON $t USING (n > -1000000000)" if $s->{row_security};
 	push @sql, "VACUUM (ANALYZE) $t" if chance(50);

@@ -49,6 +49,8 @@ sub configure
 	return;
 }
 
+sub version { my ($v) = @_; my ($text) = `postgres --version` =~ /(\d\S*)/; return $text; }
+
 sub log_size { my ($v) = @_; return -s "$v->{log}/server.log"; }
 
 # Lines of the server's log, from a place on, that must not be there.

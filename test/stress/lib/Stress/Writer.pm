@@ -27,6 +27,7 @@ use Stress::Random;
 use Stress::Schema;
 use Stress::Session;
 use Stress::Shared;
+use Stress::Tally;
 use Time::HiRes qw(time usleep);
 
 my $patience = 15;				# seconds for one statement
@@ -56,11 +57,38 @@ sub run
 		$sql = $w->_marker . "; $sql";
 		$w->{marked} = 1;
 	}
-	return $w->{session}->run($sql, $want);
+	return said($w, $sql, $w->{session}->run($sql, $want));
 }
 
-sub rows { my ($w, $sql) = @_; return $w->{session}->rows($sql); }
-sub copy { my ($w, @args) = @_; return $w->{session}->copy(@args); }
+sub rows
+{
+	my ($w, $sql) = @_;
+	my $rows = $w->{session}->rows($sql);
+
+	said($w, $sql, scalar @$rows);
+	return $rows;
+}
+
+sub copy
+{
+	my ($w, $into, $lines) = @_;
+
+	$w->{session}->copy($into, $lines);
+	said($w, 'COPY', scalar @$lines);
+	return;
+}
+
+# A point to which the transaction can be undone.
+sub mark { my ($w) = @_; return [ $w->{model}->mark, scalar @{ $w->{said} } ]; }
+
+sub undo_to
+{
+	my ($w, $mark) = @_;
+
+	$w->{model}->undo($mark->[0]);
+	splice @{ $w->{said} }, $mark->[1];
+	return;
+}
 sub wrong { my ($w, $message) = @_; $w->{session}->fail($message); return; }
 
 sub rest
@@ -69,6 +97,7 @@ sub rest
 
 	my $rest = between($low, $high);
 
+	return if -e "$w->{directory}/hurry";
 	# Where tables are truncated all lock the table from their beginning.
 	usleep(1000 * ($w->{schema}{truncates} ? $rest / 5 : $rest)) unless $w->{single};
 	return;
@@ -93,7 +122,7 @@ sub accepted
 	my $rows;
 
 	$w->{session}->run('SAVEPOINT trial') unless $w->{single};
-	$rows = eval { $w->{session}->rows($sql) };
+	$rows = eval { $w->rows($sql) };
 	return $rows if $rows;
 	die $@ if !ref $@ || $@->{state} ne $state;
 	$w->{session}->run('ROLLBACK TO trial') unless $w->{single};
@@ -149,7 +178,7 @@ sub _begin
 		$w->{session}->run("LOCK TABLE $s->{table} IN ROW EXCLUSIVE MODE");
 		$w->_read_epoch;
 	}
-	elsif (chance(20))
+	elsif (chance(12))
 	{
 		$w->{session}->rows('SELECT count(*) FROM stress.truncated');
 		$w->rest(0, 800);
@@ -164,9 +193,11 @@ sub _body
 	my $m = $w->{model};
 	my $contended = chance(30);
 
-	$w->{isolation} = one_of(('READ COMMITTED') x 3, ('REPEATABLE READ') x 2, 'SERIALIZABLE');
+	$w->{isolation} = one_of(('READ COMMITTED') x 5, 'READ UNCOMMITTED',
+		('REPEATABLE READ') x 4, 'SERIALIZABLE', 'SERIALIZABLE');
 	$w->{contended} = $contended;
 	$w->{single} = !$contended && !$w->{schema}{truncates} && chance(25);
+	$w->{isolation} = 'READ COMMITTED' if $w->{single};
 	$w->{ending} = one_of(('COMMIT') x 16, 'ROLLBACK', 'PREPARE');
 	return random_move($w) if $w->{single};
 	$w->_begin;
@@ -174,14 +205,15 @@ sub _body
 	{
 		if (chance(25))
 		{
-			my $mark = $m->mark;
+			my $mark = $w->mark;
 
 			$w->{session}->run('SAVEPOINT s');
+			$w->{savepoints} = 1;
 			random_move($w) for 1 .. between(1, 2);
 			if (chance(40))
 			{
 				$w->{session}->run('ROLLBACK TO s');
-				$m->undo($mark);
+				$w->undo_to($mark);
 			}
 			elsif (chance(50)) { $w->{session}->run('RELEASE s'); }
 		}
@@ -203,11 +235,11 @@ sub _truncate
 	$w->{contended} = 1;
 	$w->{ending} = one_of('COMMIT', 'COMMIT', 'ROLLBACK');
 	$w->{isolation} = one_of('READ COMMITTED', 'REPEATABLE READ');
-	$w->{session}->run('BEGIN');
+	$w->{session}->run("BEGIN ISOLATION LEVEL $w->{isolation}");
 	$w->{session}->run("SET LOCAL lock_timeout = '1s'");
 	$w->{session}->run("LOCK TABLE $s->{table} IN ACCESS EXCLUSIVE MODE");
 	$w->_read_epoch;
-	$w->{session}->run("TRUNCATE $s->{table}, stress.c");
+	$w->run("TRUNCATE $s->{table}, stress.c");
 	$epoch = $w->{session}->value("SELECT nextval('stress.epoch')");
 	$w->{session}->run("INSERT INTO stress.truncated VALUES ($epoch)", 1);
 	$w->{model}->clear;
@@ -258,8 +290,10 @@ sub _try
 	my $s = $w->{schema};
 
 	stream($s->{seed}, 'writer', $w->{number}, $w->{txn});
-	@$w{qw(marked rolled_back gid single codes new_epoch truncating)} = (0, 0, undef, 0, 0, undef, 0);
-	if ($s->{truncates} && chance(0.05)) { $w->_truncate; }
+	@$w{qw(marked rolled_back gid single codes new_epoch truncating savepoints)} =
+	  (0, 0, undef, 0, 0, undef, 0, 0);
+	$w->{said} = [];
+	if ($s->{truncates} && chance(0.1)) { $w->_truncate; }
 	else { $w->_body; }
 	$w->_end;
 	return;
@@ -279,7 +313,7 @@ sub _conclude
 	else { $m->undo(0); }
 	$m->final;
 	$w->{session}->note("transaction $w->{txn}: " . ($committed ? 'committed' : 'undone'));
-	$w->{count}{ $committed ? 'committed' : 'undone' }++;
+	tally($w, $committed);
 	return;
 }
 
@@ -308,7 +342,9 @@ sub _permitted
 	my ($w, $error) = @_;
 	my $state = $error->{state};
 
-	return 1 if $state eq '40001' && ($w->{contended} || $w->{isolation} eq 'SERIALIZABLE');
+	return 1 if $state eq '40001' && ($w->{isolation} eq 'SERIALIZABLE'
+		|| $w->{contended} && ($w->{isolation} eq 'REPEATABLE READ'
+			|| $error->{message} =~ /moved to another partition/));
 	return 1 if $state eq '53200' && $error->{message} =~ /RWConflictPool|max_pred_locks/;
 	return 1 if $state eq '55P03' && $w->{truncating};
 	if ($state eq '42P10' && $w->{schema}{extended})
@@ -340,13 +376,13 @@ sub _transaction
 		if ($error->{state} eq 'lost')
 		{
 			$committed = eval { $w->_resolve };
-			while (ref $@ && $@->{state} eq 'lost') { $committed = eval { $w->_resolve }; }
+			while (ref $@ && $@->{state} eq 'lost' && getppid != 1) { $committed = eval { $w->_resolve }; }
 			die $@ if $@;
 			$w->_conclude($committed);
 			return;
 		}
 		die $error unless $w->_permitted($error);
-		$w->{count}{ $error->{state} }++;
+		$w->{count}{"error, $error->{state}"}++;
 		eval { $w->{session}->run('ROLLBACK') } unless $w->{single};
 		$w->{model}->undo(0);
 		usleep(1000 * $try);
@@ -434,8 +470,8 @@ sub work
 	} or $w->_say(failed => ref $@
 		? "transaction $w->{txn}, $w->{isolation}: $@->{state}: $@->{message}\n\t$@->{statement}\n" : $@);
 	nstore($w->{model}, "$w->{directory}/model.$w->{number}");
-	$w->_say(counts => join ' ', "longest=" . sprintf('%.1f', $w->{session}{longest}),
-		map { "$_=$w->{count}{$_}" } sort keys %{ $w->{count} });
+	$w->{count}{longest} = $w->{session}{longest};
+	$w->_say(counts => join '', map { "$w->{count}{$_} $_\n" } sort keys %{ $w->{count} });
 	$w->{session}->close;
 	return;
 }
