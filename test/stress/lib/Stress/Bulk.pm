@@ -129,7 +129,7 @@ sub many_savepoints
 	my $n = between(66, 80);
 	my @marks;
 
-	return if $w->{single} || chance(75);
+	return if $w->{single} || chance(75) || $w->hurries;
 	for my $i (1 .. $n)
 	{
 		my $row = live($w) or return;

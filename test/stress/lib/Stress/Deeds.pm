@@ -116,9 +116,10 @@ sub _tables
 {
 	my ($o, $of) = @_;
 
-	return map { $_->[0] } @{ $o->{session}->rows('SELECT c.oid::regclass FROM partshift.job AS j'
+	return map { $_->[0] } @{ $o->{session}->rows("SELECT format('%I.%I', n.nspname, c.relname) FROM partshift.job AS j"
 		  . ($of eq 'leaves' ? ' JOIN pg_inherits AS i ON i.inhparent = j.shadow' : '')
 		  . ' JOIN pg_class AS c ON c.oid ' . ($of eq 'leaves' ? '= i.inhrelid' : 'IN (j.log, j.postponed)')
+		  . " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
 		  . " WHERE j.job_id = $o->{job} ORDER BY c.oid") };
 }
 
@@ -188,7 +189,11 @@ sub reindex
 sub reindex_concurrently
 {
 	my ($o) = @_;
-	my $what = one_of('SCHEMA CONCURRENTLY stress', "TABLE CONCURRENTLY $o->{schema}{table}");
+	my @indexes = map { $_->[0] } @{ $o->{session}->rows(
+		"SELECT format('stress.%I', relname) FROM pg_class WHERE relkind = 'i'"
+		  . " AND relnamespace = 'stress'::regnamespace ORDER BY oid") };
+	my $what = chance(20) ? 'SCHEMA CONCURRENTLY stress'
+	  : 'INDEX CONCURRENTLY ' . one_of(@indexes);
 
 	$o->{reindexed} = 1;
 	if ($o->_try("REINDEX $what")) { $o->did('REINDEX CONCURRENTLY'); }

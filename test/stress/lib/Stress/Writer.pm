@@ -97,11 +97,14 @@ sub rest
 
 	my $rest = between($low, $high);
 
-	return if -e "$w->{directory}/hurry";
+	return if $w->hurries;
 	# Where tables are truncated all lock the table from their beginning.
 	usleep(1000 * ($w->{schema}{truncates} ? $rest / 5 : $rest)) unless $w->{single};
 	return;
 }
+
+# Told that the conversion must get its locks: no long transactions.
+sub hurries { my ($w) = @_; return -e "$w->{directory}/hurry"; }
 
 sub next_child { my ($w) = @_; return $w->{number} + $w->{schema}{writers} * ++$w->{child}; }
 sub fresh_code { my ($w) = @_; return "w$w->{number}.$w->{txn}." . ++$w->{codes}; }
@@ -465,6 +468,7 @@ sub work
 			$w->_pause;
 			$w->_transaction;
 			$w->_watch_stalls;
+			usleep(1000 * between(50, 300)) if $w->hurries;
 		}
 		1;
 	} or $w->_say(failed => ref $@
