@@ -289,6 +289,7 @@ sub figures
 {
 	my ($r) = @_;
 	my %counts = (%{ $r->{counts} }, seeds => 1, map({ ("schema, $_" => 1) } $r->{schema}->traits),
+		map({ ("stop, $_" => $r->{operator}{stopped}{$_}) } keys %{ ($r->{operator} || {})->{stopped} || {} }),
 		map { ("act, $_" => $r->{operator}{done}{$_}) } keys %{ ($r->{operator} || {})->{done} || {} });
 
 	return (\%counts, $r->{longest});

@@ -60,6 +60,16 @@ sub linger
 	return;
 }
 
+# A process was ended, or the server.
+sub stopped
+{
+	my ($o, $what, $state) = @_;
+
+	$o->{stopped}{ $state->{phase} . ($state->{reverse} ne '0' ? ', on the way back' : '') }++;
+	$o->did($what);
+	return;
+}
+
 sub did { my ($o, $what) = @_; $o->{done}{$what}++; $o->{session}->note("-- $what"); return; }
 
 sub _patient { my ($o, @sql) = @_; return $o->_try("SET lock_timeout = '500ms'", @sql, 'RESET lock_timeout'); }
@@ -262,14 +272,14 @@ sub _writers { my ($o) = @_; return $o->_processes("usename = 'stress_app'"); }
 # The server takes every process down with the killed one.
 sub kill_process
 {
-	my ($o) = @_;
+	my ($o, $state) = @_;
 	my $whose = chance(75) ? 'worker' : 'writer';
 	my @pids = $whose eq 'worker' ? $o->_workers : $o->_writers;
 
 	return if !@pids || $o->{crashes} <= 0 || chance(50);
 	$o->{crashes}--;
 	kill 'KILL', one_of(@pids);
-	$o->did("kill -9 of a $whose");
+	$o->stopped("kill -9 of a $whose", $state);
 	usleep(500_000);
 	$o->{session}->connect;
 	$o->{preloaded_restart} = 0;
@@ -278,23 +288,23 @@ sub kill_process
 
 sub terminate_worker
 {
-	my ($o) = @_;
+	my ($o, $state) = @_;
 	my @pids = $o->_workers or return;
 
 	$o->_try('SELECT pg_terminate_backend(' . one_of(@pids) . ')');
-	$o->did('pg_terminate_backend of a worker');
+	$o->stopped('pg_terminate_backend of a worker', $state);
 	return;
 }
 
 # The job then fails, and is to be resumed.
 sub cancel_worker
 {
-	my ($o) = @_;
+	my ($o, $state) = @_;
 	my @pids = $o->_workers or return;
 
 	$o->{cancelled} = 1;
 	$o->_try('SELECT pg_cancel_backend(' . one_of(@pids) . ')');
-	$o->did('pg_cancel_backend of a worker');
+	$o->stopped('pg_cancel_backend of a worker', $state);
 	return;
 }
 
@@ -310,12 +320,12 @@ sub terminate_writer
 
 sub restart
 {
-	my ($o) = @_;
+	my ($o, $state) = @_;
 	my $mode = one_of('immediate', 'immediate', 'fast');
 
 	return if $o->{crashes} <= 0 || chance(50);
 	$o->{crashes}--;
-	$o->did("restart of the server, $mode");
+	$o->stopped("restart of the server, $mode", $state);
 	$o->{server}->restart($mode);
 	$o->{session}->connect;
 	$o->{preloaded_restart} = $o->{schema}{preload};

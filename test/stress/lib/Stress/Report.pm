@@ -52,7 +52,7 @@ sub _writers
 	printf "\n| committed by writers | statements | rows written |\n| --- | ---: | ---: |\n";
 	for ($p->_group('statement'))
 	{
-		print "| $_->[0] | $_->[1] | ", $rows{ $_->[0] } || ($_->[0] =~ /^SELECT|DO|MERGE/ ? '' : 0), " |\n";
+		print "| $_->[0] | $_->[1] | ", $rows{ $_->[0] } || ($_->[0] =~ /^(SELECT|DO$|MERGE)/ ? '' : 0), " |\n";
 		$_->[0] =~ /^SELECT/ or $p->{statements} += $_->[1];
 		$p->{written} += $rows{ $_->[0] } || 0;
 	}
@@ -74,6 +74,7 @@ sub print
 		[ 'cut off by the end of a connection', $sum->{lost} || 0 ],
 		map { [ "errors that had to be expected, $_->[0]", $_->[1] ] } $p->_group('error'));
 	$p->_table('acts of the operator', $p->_group('act'));
+	$p->_table('processes and servers stopped, by phase of the job', $p->_group('stop'));
 	$p->_table('schemas and strategies', $p->_group('schema'));
 	$p->_table('result', [ 'seeds', $sum->{seeds} || 0 ], $p->_group('result'),
 		[ 'statements that write, committed', $p->{statements} || 0 ],
