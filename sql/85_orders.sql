@@ -227,7 +227,7 @@ COMMENT ON FUNCTION partshift.alter_job(integer, integer, double precision, inte
 
 CREATE VIEW partshift.waiting WITH (security_barrier) AS
 SELECT j.job_id,
-	j.swap_mode = 'manual' AND NOT j.swap_requested AS manual,
+	j.swap_mode = 'manual' AND NOT j.swap_requested AND NOT j.reverse AS manual,
 	j.reverse,
 	partshift.acts_for(j.owner) AS own
 FROM partshift.job j

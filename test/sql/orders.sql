@@ -334,6 +334,11 @@ SELECT probe.state(:job);
 DELETE FROM t WHERE v = 'after';
 :left
 SELECT * FROM order_it(:job, 'pause', 'resume', 'abort', 'swap', 'rollback', 'finalize', 'verify');
+-- On its way back it passed, without a stop, where it had waited for its operator.
+BEGIN;
+UPDATE partshift.job SET status = 'active', phase = 'ready' WHERE job_id = :job;
+SELECT reverse, is_over FROM partshift.job j, partshift.watch(j.job_id) WHERE j.job_id = :job;
+ROLLBACK;
 
 -- The mirror switched off by hand: the swap does not happen.
 :convert \gset
