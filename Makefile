@@ -82,6 +82,9 @@ ISOLATION = \
 	mirror_snapshot \
 	mirror_truncate \
 	mirror_unique \
+	pair_batch \
+	pair_install \
+	pair_mirror \
 	reconcile_busy \
 	reconcile_partition \
 	reconcile_reinsert \
