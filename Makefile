@@ -85,6 +85,10 @@ ISOLATION = \
 	pair_batch \
 	pair_install \
 	pair_mirror \
+	pair_reconcile \
+	pair_rewire \
+	pair_rollback \
+	pair_swap \
 	reconcile_busy \
 	reconcile_partition \
 	reconcile_reinsert \
