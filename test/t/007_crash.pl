@@ -24,6 +24,7 @@ use PartshiftTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use TestModule;
 use Time::HiRes qw(time usleep);
 
 my $patience = 120;

@@ -4,8 +4,7 @@ CrashPoint - end partshift's workers, or the server, at a chosen commit
 
 =head1 DESCRIPTION
 
-Builds test/modules/crash_point for the server under test, and gives it its
-orders: see there.
+Gives test/modules/crash_point its orders: see there.
 
 =cut
 
@@ -15,31 +14,9 @@ use strict;
 use warnings;
 
 use Exporter 'import';
-use File::Copy ();
-use FindBin;
 use PostgreSQL::Test::Utils;
-use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(build_module crash_at crash_off crash_fired commits);
-
-# Compile a module of test/modules in a directory of its own; the path of the
-# library, to be preloaded.
-sub build_module
-{
-	my ($name) = @_;
-	my $source = "$FindBin::RealBin/../modules/$name";
-	my $directory = PostgreSQL::Test::Utils::tempdir;
-
-	File::Copy::copy("$source/$_", $directory) or die "$source/$_: $!"
-	  for ('Makefile', "$name.c");
-
-	# What the make that runs the tests was given is not for this one.
-	local @ENV{qw(MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES)};
-	delete @ENV{qw(MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES)};
-	PostgreSQL::Test::Utils::system_or_bail('make', '-s', '-C', $directory,
-		'with_llvm=no', 'PG_CONFIG=pg_config');
-	return "$directory/$name.so";
-}
+our @EXPORT = qw(crash_at crash_off crash_fired commits);
 
 # Order a signal at a commit: before or after it, that of the process or of
 # the postmaster; further arguments are the role that counts and the drag of
