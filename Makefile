@@ -52,6 +52,7 @@ DOCS = $(wildcard doc/*.md)
 # looks before it looks under --inputdir.
 REGRESS = \
 	after_swap \
+	attached \
 	carried \
 	convert_hash \
 	convert_list \
@@ -66,6 +67,7 @@ REGRESS = \
 	plan \
 	refusals \
 	rights \
+	swap_checks \
 	toast \
 	vanished \
 	verify
@@ -74,6 +76,7 @@ ISOLATION = \
 	capture_begin \
 	capture_undone \
 	copy_moved \
+	copy_overflow \
 	copy_race \
 	fk_actions \
 	fk_parent \
@@ -97,7 +100,8 @@ ISOLATION = \
 	reverse_snapshot \
 	swap_busy \
 	swap_plan \
-	swap_snapshot
+	swap_snapshot \
+	verify_busy
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
