@@ -36,6 +36,7 @@ use Time::HiRes qw(time usleep);
 our @EXPORT = qw(make_tables clients_start clients_stop);
 
 my $clients = 2;
+my $starts = 0;					# each has numbers of its own
 my $patience = 120;				# seconds without a server
 
 # The statements that make the tables, with so many rows of such a width.
@@ -183,9 +184,10 @@ sub _client
 
 	srand($c->{number} + 1);
 	$c->{dbh} = _connect($c->{node});
+	$c->{dbh}->do("UPDATE mark SET n = 0 WHERE client = $c->{number}");
 	($t, $child) = _read_tables($c->{dbh});
 	delete @$t{ grep { $_ % $clients != $c->{number} } keys %$t };
-	$child = {};
+	delete @$child{ grep { !/^$c->{number}\./ } keys %$child };
 	while (!-e $c->{stop} && getppid == $c->{parent})
 	{
 		my (%t, %child);
@@ -216,6 +218,7 @@ sub clients_start
 	my $parent = $$;
 	my @pids;
 
+	$starts++;
 	for my $number (0 .. $clients - 1)
 	{
 		my $pid = fork;
@@ -225,7 +228,7 @@ sub clients_start
 		push @pids, $pid;
 		next if $pid;
 		$kept = eval {
-			_client({ number => $number, node => $node, last => 0, n => 0, parent => $parent,
+			_client({ number => $number, node => $node, last => 100_000 * $starts, n => 0, parent => $parent,
 				stop => "$directory/stop", acknowledged => 0,
 				committed => 0, lost => 0, refused => 0, wrong => [],
 				permitted => $permitted || qr/^never$/ });
