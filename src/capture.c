@@ -88,7 +88,7 @@ partshift_capture_row(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called as an AFTER ROW trigger",
 						"partshift.capture_row")));
-	psh_trigger_check(event->tg_trigger);
+	psh_trigger_check(event->tg_trigger, false);
 	names = psh_trigger_identity(event->tg_trigger);
 	n = list_length(names);
 	columns = psh_identity_columns(event->tg_relation, names);

@@ -144,10 +144,13 @@ partshift_query_as(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be superuser to read as another role")));
+	(void) GetUserNameFromId(PG_GETARG_OID(0), false);
 	psh_user_switch(PG_GETARG_OID(0), true, &saved);
 	SPI_connect();
 	if (SPI_execute(query, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "not a query: %s", query);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not a query", query)));
 	if (SPI_processed > 0)
 		value = psh_sql_text(0, 1);
 	if (value)

@@ -109,7 +109,10 @@ psh_identity_read(TupleTableSlot *slot, const AttrNumber *columns, int n,
 
 		identity[i] = slot_getattr(slot, columns[i], &isnull);
 		if (isnull)
-			elog(ERROR, "identity column %d is null", columns[i]);
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("column %d of a row's identity is null",
+							columns[i])));
 	}
 }
 

@@ -45,16 +45,17 @@ PG_FUNCTION_INFO_V1(partshift_reverse_row);
 PG_FUNCTION_INFO_V1(partshift_reverse_truncate);
 
 static TriggerData *
-trigger_event(FunctionCallInfo fcinfo, bool row)
+trigger_event(FunctionCallInfo fcinfo, bool row, bool may_be_gone)
 {
 	TriggerData *event = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(event->tg_event) ||
-		(TRIGGER_FIRED_FOR_ROW(event->tg_event) != 0) != row)
+		(TRIGGER_FIRED_FOR_ROW(event->tg_event) != 0) != row ||
+		(TRIGGER_FIRED_BY_TRUNCATE(event->tg_event) != 0) == row)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function of a conversion was not called as the trigger it is for")));
-	psh_trigger_check(event->tg_trigger);
+	psh_trigger_check(event->tg_trigger, may_be_gone);
 	return event;
 }
 
@@ -108,7 +109,7 @@ follow_event(PshPair *pair, TriggerData *event, int n)
 Datum
 partshift_mirror_row(PG_FUNCTION_ARGS)
 {
-	TriggerData *event = trigger_event(fcinfo, true);
+	TriggerData *event = trigger_event(fcinfo, true, false);
 	List	   *identity = psh_trigger_identity(event->tg_trigger);
 	PshPair		pair = {0};
 	PshUser		saved;
@@ -133,6 +134,11 @@ empty_table(Oid relid)
 	Oid			toast = rel->rd_rel->reltoastrelid;
 	ReindexParams params = {0};
 
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a table",
+						RelationGetRelationName(rel))));
 	psh_relation_set_new_file(rel, rel->rd_rel->relpersistence);
 	table_close(rel, NoLock);
 	if (OidIsValid(toast))
@@ -153,7 +159,7 @@ empty_table(Oid relid)
 Datum
 partshift_mirror_truncate(PG_FUNCTION_ARGS)
 {
-	TriggerData *event = trigger_event(fcinfo, false);
+	TriggerData *event = trigger_event(fcinfo, false, false);
 	Oid			shadow = psh_trigger_target(event->tg_trigger);
 	List	   *leaves;
 	ListCell   *cell;
@@ -277,7 +283,7 @@ follow_in_reverse(TriggerData *event, List *identity)
 Datum
 partshift_reverse_row(PG_FUNCTION_ARGS)
 {
-	TriggerData *event = trigger_event(fcinfo, true);
+	TriggerData *event = trigger_event(fcinfo, true, true);
 	const char *reason;
 	PshUser		saved;
 
@@ -300,7 +306,7 @@ partshift_reverse_row(PG_FUNCTION_ARGS)
 Datum
 partshift_reverse_truncate(PG_FUNCTION_ARGS)
 {
-	TriggerData *event = trigger_event(fcinfo, false);
+	TriggerData *event = trigger_event(fcinfo, false, true);
 	Oid			target = psh_trigger_target(event->tg_trigger);
 	Relation	legacy;
 	const char *reason = NULL;

@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_inherits.h"
@@ -218,17 +219,28 @@ psh_triggers_in_place(Oid relid, PshTriggerKind kind, const PshJob *job)
 }
 
 /*
- * Raise unless the trigger has the arguments that we give ours.  A superuser
- * can make one that has not.
+ * Raise unless the trigger has the arguments that we give ours and writes to
+ * a table, which may be gone if the caller can do without.  A superuser can
+ * make one that has not.
  */
 void
-psh_trigger_check(const Trigger *trigger)
+psh_trigger_check(const Trigger *trigger, bool may_be_gone)
 {
+	char		relkind;
+
 	if (trigger->tgnargs <= FIXED_ARGS ||
-		trigger->tgnargs > FIXED_ARGS + INDEX_MAX_KEYS)
+		trigger->tgnargs > FIXED_ARGS + INDEX_MAX_KEYS ||
+		psh_trigger_target(trigger) < FirstNormalObjectId)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("trigger \"%s\" was not created by a conversion",
+						trigger->tgname)));
+	relkind = get_rel_relkind(psh_trigger_target(trigger));
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE &&
+		!(relkind == '\0' && may_be_gone))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table that trigger \"%s\" writes to does not exist",
 						trigger->tgname)));
 }
 
