@@ -17,6 +17,7 @@ use warnings;
 use parent 'Stress::Deeds';
 
 use Stress::Random;
+use Stress::Session;
 use Time::HiRes qw(time usleep);
 
 my $patience = 240;				# seconds for a job to come to its end
@@ -93,9 +94,36 @@ sub convert
 {
 	my ($o) = @_;
 
+	$o->_overflow if $o->{schema}{overflow};
 	($o->{job}) = $o->_persist(sub { $o->{session}->value($o->{schema}->convert) });
 	$o->{swap_at} = time + 3;
 	$o->{hurried} = 0;
+	return;
+}
+
+# Have more subtransactions in progress than a snapshot lists, on another table
+# so that the conversion does not wait for them, until it copies.
+sub _overflow
+{
+	my ($o) = @_;
+
+	$o->{aside} ||= Stress::Session->new(database => $o->{session}{database});
+	eval {
+		$o->{aside}->connect;
+		$o->{aside}->run($_)
+		  for 'BEGIN', 'DO $$ BEGIN FOR i IN 1 .. 100 LOOP BEGIN INSERT INTO stress.aside VALUES (i);'
+		  . ' EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$';
+	};
+	return;
+}
+
+sub _end_overflow
+{
+	my ($o, $state) = @_;
+
+	return if !$o->{aside} || $state->{phase} eq 'prepare' && $state->{status} eq 'active';
+	$o->{aside}->close;
+	$o->{aside} = undef;
 	return;
 }
 
@@ -170,6 +198,7 @@ sub drive
 	{
 		my $state = $o->state;
 
+		$o->_end_overflow($state);
 		return 1 if $wanted->($state);
 		if ($state->{status} eq 'failed' && !$o->_forgive($state))
 		{

@@ -50,6 +50,7 @@ sub new
 	$s->{truncates} = chance(30);
 	$s->{preload} = chance(40);
 	$s->{lock_timeout} = one_of(200, 500, 1000);
+	$s->{overflow} = chance(30);
 	$s->{numbered} = one_of('', 'ALWAYS', 'BY DEFAULT', 'serial');
 	$s->{linger} = one_of('', '', qw(copy index reconcile reconcile rewire verify));
 	$s->_draw_strategy;
@@ -159,6 +160,7 @@ sub traits
 		'foreign key to the table' => $s->{child}, 'TRUNCATE' => $s->{truncates},
 		'library preloaded' => $s->{preload}, 'key extended' => $s->{extended},
 		'swap => manual' => ($s->{options}{swap} || '') eq 'manual',
+		'snapshot of the horizon overflowed' => $s->{overflow},
 		'REPLICA IDENTITY FULL' => $s->{replica_full});
 	my %key = (text => 'text, ICU', loose => 'text, ICU, nondeterministic',
 		composite => 'integer, bigint');
@@ -393,6 +395,7 @@ sub before_rows
 		'CREATE SCHEMA stress',
 		q{CREATE COLLATION stress.loose (provider = icu, deterministic = false, locale = 'und-u-ks-level2')},
 		'CREATE TABLE stress.marker (writer integer, txn integer, PRIMARY KEY (writer, txn))',
+		'CREATE TABLE stress.aside (n integer)',
 		'CREATE TABLE stress.truncated (epoch bigint PRIMARY KEY)',
 		'CREATE SEQUENCE stress.epoch', "SELECT nextval('stress.epoch')",
 		q{CREATE FUNCTION stress.body(tag text) RETURNS text LANGUAGE sql IMMUTABLE AS
