@@ -29,7 +29,7 @@ my $look = q{
 		LEFT JOIN pg_stat_activity AS b ON b.pid = p.pid
 	WHERE w.usename = 'stress_app' AND w.datname = current_database()
 		AND w.wait_event_type = 'Lock'
-	GROUP BY 1, 2, 3, 4 HAVING bool_and(b.backend_type = 'partshift worker')};
+	GROUP BY 1, 2, 3, 4 HAVING bool_and(coalesce(b.backend_type = 'partshift worker', false))};
 
 # Start watching; writes the longest wait to a file until told to stop.
 sub start
