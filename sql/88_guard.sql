@@ -237,7 +237,7 @@ AS $$
 		JOIN partshift.job j ON j.job_id = g.job_id
 	WHERE NOT (CASE WHEN g.relid = j.relid AND command <> 'COMMENT'
 			   THEN partshift.is_restored(g.job_id) ELSE false END)
-	ORDER BY g.job_id, g.relid
+	ORDER BY g.job_id, g.relid NOT IN (j.relid, j.shadow), g.relid
 	LIMIT 1
 $$;
 
