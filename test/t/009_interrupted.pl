@@ -237,7 +237,7 @@ sub refused_for_slots
 
 # Two slots: another job's leader and helper have them.
 subtest 'no slot is left' => sub {
-	my (%waits, $from);
+	my (%waits, $from, $holder);
 
 	$node->append_conf('postgresql.conf',
 		"max_worker_processes = 2\nmax_logical_replication_workers = 0\n");
@@ -272,8 +272,12 @@ subtest 'no slot is left' => sub {
 	await($node, "SELECT count(*) = 0 FROM pg_stat_activity
 		WHERE backend_type ~ '^partshift'");
 	is(job_state($node, $job), 'copy, active', 'the job waits for a slot');
+	$holder = hold($node, 'LOCK TABLE ' . leaf() . ' IN ROW EXCLUSIVE MODE');
 	fast($node, $job);
 	resume();
+	in_phase('index');
+	killed('helper');
+	$holder->{run}->kill_kill;
 	in_phase('done');
 	both_equal();
 	query("SELECT partshift.rollback($job)");
