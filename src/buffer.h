@@ -15,7 +15,7 @@
 typedef struct PshBuffers PshBuffers;
 
 extern PshBuffers *psh_buffers_make(Relation source, PshRoute *route);
-extern void psh_buffers_add(PshBuffers *buffers, int leaf, HeapTuple tuple,
+extern void psh_buffers_add(PshBuffers *buffers, int i, HeapTuple tuple,
 							TupleTableSlot *slot);
 extern void psh_buffers_flush(PshBuffers *buffers);
 

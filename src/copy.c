@@ -75,7 +75,7 @@ typedef struct Batch
 void
 psh_copy_make_tasks(int job_id, int64 nblocks, int workers)
 {
-	int64		range = nblocks / (workers * 8);
+	int64		range = nblocks / workers / 8;
 	Oid			types[3] = {INT4OID, INT8OID, INT8OID};
 	Datum		values[3];
 

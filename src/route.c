@@ -149,6 +149,7 @@ find(PshRoute *route, Datum *values, bool *nulls)
 {
 	int			part = -1;
 
+	Assert(route->key->partnatts > 0);
 	if (route->desc->nparts == 0)
 		return -1;
 	switch (route->key->strategy)
