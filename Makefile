@@ -66,6 +66,7 @@ REGRESS = \
 	orders \
 	plan \
 	refusals \
+	refusals_rare \
 	rights \
 	swap_checks \
 	toast \

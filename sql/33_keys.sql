@@ -139,10 +139,12 @@ AS $$
 					WHEN i.indpred IS NOT NULL THEN 'is partial'
 					WHEN i.indexprs IS NOT NULL THEN 'has expressions'
 					WHEN NOT i.indimmediate THEN 'is deferrable'
+					WHEN am.amname <> 'btree' THEN 'is not a B-tree'
 					ELSE 'has a column that is not NOT NULL'
 				  END)
 	FROM pg_index i
 		 JOIN pg_class c ON c.oid = i.indexrelid
+		 JOIN pg_am am ON am.oid = c.relam
 	WHERE i.indexrelid = index
 $$;
 

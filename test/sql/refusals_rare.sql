@@ -1,0 +1,104 @@
+-- What only some servers have, or only with much around it, is refused too.
+\set ECHO none
+\getenv dir PG_ABS_SRCDIR
+\set common :dir '/sql/common.psql'
+\i :common
+\pset format unaligned
+\pset tuples_only on
+CREATE EXTENSION IF NOT EXISTS btree_gist;
+CREATE SCHEMA sample;
+SET search_path = sample, public;
+CREATE TABLE t (id integer PRIMARY KEY, n integer, spell int4range NOT NULL);
+INSERT INTO t SELECT g, g, int4range(g, g + 1) FROM generate_series(1, 10) g;
+CREATE TABLE c (id integer PRIMARY KEY, t integer);
+
+-- PostgreSQL 18.  Older servers have nothing of it to refuse: there, the answer is taken as given.
+CREATE FUNCTION refused_since_18(command text, args text, expected text) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+	answer text;
+BEGIN
+	IF current_setting('server_version_num')::integer < 180000 THEN
+		RETURN 'as expected';
+	END IF;
+	EXECUTE command;
+	answer := probe.refusal(format('SELECT partshift.convert(%s)', args));
+	RETURN CASE answer WHEN expected THEN 'as expected' ELSE answer END;
+END
+$$;
+\set t '\'\'\'t\'\', \'\'hash\'\', \'\'id\'\', partitions => 2\''
+\set c '\'\'\'c\'\', \'\'hash\'\', \'\'id\'\', partitions => 2\''
+SELECT refused_since_18('ALTER TABLE t ADD v integer GENERATED ALWAYS AS (id * 2)', :t,
+'0A000: column "v" is a virtual generated column
+HINT: Only stored generated columns are carried.');
+ALTER TABLE t DROP IF EXISTS v;
+SELECT refused_since_18('ALTER TABLE t ADD CONSTRAINT loose CHECK (n > 0) NOT ENFORCED', :t,
+'0A000: constraint "loose" is not enforced
+HINT: Make it ENFORCED, or drop it.');
+ALTER TABLE t DROP CONSTRAINT IF EXISTS loose;
+SELECT refused_since_18('ALTER TABLE c ADD CONSTRAINT loose FOREIGN KEY (t) REFERENCES t NOT ENFORCED', :c,
+'0A000: constraint "loose" is not enforced
+HINT: Make it ENFORCED, or drop it.');
+SELECT refused_since_18('', :t,
+'0A000: foreign key "loose" of table sample.c is not enforced
+HINT: Make it ENFORCED, or drop it.');
+ALTER TABLE c DROP CONSTRAINT IF EXISTS loose;
+SELECT refused_since_18('ALTER TABLE t ADD CONSTRAINT later NOT NULL n NOT VALID', :t,
+'0A000: constraint "later" is not valid
+HINT: Run ALTER TABLE sample.t VALIDATE CONSTRAINT later.');
+ALTER TABLE t DROP CONSTRAINT IF EXISTS later;
+SELECT refused_since_18('ALTER TABLE t ADD CONSTRAINT own NOT NULL n NO INHERIT', :t,
+'0A000: constraint "own" is NO INHERIT
+HINT: A partitioned table cannot have it; add it without NO INHERIT.');
+ALTER TABLE t DROP CONSTRAINT IF EXISTS own;
+SELECT refused_since_18('ALTER TABLE t ADD CONSTRAINT apart UNIQUE (id, spell WITHOUT OVERLAPS)', :t,
+'0A000: index "apart" enforces an exclusion constraint
+DETAIL: Exclusion constraints are not carried.');
+SELECT refused_since_18('ALTER TABLE t DROP CONSTRAINT apart, DROP CONSTRAINT t_pkey,
+	ADD CONSTRAINT t_pkey PRIMARY KEY (id, spell WITHOUT OVERLAPS)', :t,
+'55000: table "t" has no key that finds a row
+DETAIL: Its index "t_pkey" is not a B-tree.  Further reasons: index "t_pkey" enforces an exclusion constraint.
+HINT: Add one, for example ALTER TABLE sample.t ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY.');
+
+-- A key over periods is none of those to the table, and is carried.
+CREATE FUNCTION carried_since_18(command text) RETURNS text
+LANGUAGE plpgsql AS $$
+BEGIN
+	IF current_setting('server_version_num')::integer < 180000 THEN
+		RETURN '';
+	END IF;
+	EXECUTE command;
+	RETURN partshift.convert('c', 'hash', 'id', partitions => 2);
+END
+$$;
+SELECT carried_since_18('ALTER TABLE c ADD spell int4range, ADD CONSTRAINT during
+	FOREIGN KEY (t, PERIOD spell) REFERENCES t (id, PERIOD spell)') AS job \gset
+SELECT :'job' = '' AS older \gset
+\if :older
+\set answer 'FOREIGN KEY (t, PERIOD spell) REFERENCES t(id, PERIOD spell)'
+\else
+CALL probe.finish(:job);
+SELECT coalesce(max(pg_get_constraintdef(o.oid)), probe.state(:job)) AS answer
+FROM pg_constraint o JOIN pg_class r ON r.oid = o.conrelid
+WHERE o.conname = 'during' AND r.oid = 'c'::regclass AND r.relkind = 'p' AND o.convalidated \gset
+SELECT partshift.finalize(:job) \g /dev/null
+CALL probe.finish(:job);
+\endif
+\echo :answer
+DROP TABLE c, t CASCADE;
+
+-- What nobody can make here is entered in the catalogs.
+CREATE TABLE t (id integer PRIMARY KEY);
+SET client_min_messages = error;
+CREATE SUBSCRIPTION partshift_sub CONNECTION 'dbname=nowhere' PUBLICATION p
+	WITH (connect = false, slot_name = NONE);
+INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate)
+SELECT oid, 't'::regclass, 'r' FROM pg_subscription WHERE subname = 'partshift_sub';
+SELECT probe.refusal(format('SELECT partshift.convert(%s)', :t));
+DROP SUBSCRIPTION partshift_sub;
+INSERT INTO pg_seclabel (objoid, classoid, objsubid, provider, label)
+VALUES ('t'::regclass, 'pg_class'::regclass, 1, 'guesses', 'secret');
+SELECT probe.refusal(format('SELECT partshift.convert(%s)', :t));
+DELETE FROM pg_seclabel WHERE objoid = 't'::regclass;
+DROP SCHEMA sample CASCADE;
+RESET client_min_messages;
