@@ -244,7 +244,7 @@ is_retryable(int sqlerrcode)
 }
 
 /* Name on the job who seems to be in the way. */
-static void
+static PshStep
 record_blocker(void)
 {
 	Oid			types[1] = {INT4OID};
@@ -254,6 +254,7 @@ record_blocker(void)
 	psh_sql(SPI_OK_SELECT, "SELECT partshift.record_blocker($1)", 1, types,
 			values, NULL);
 	psh_txn_commit();
+	return PSH_STEP_AGAIN;
 }
 
 static void
@@ -290,9 +291,17 @@ describe_error(void *arg)
 	errcontext("conversion job %d", order.job_id);
 }
 
+static PshStep
+next_step(void)
+{
+	return order.role == PSH_ROLE_HELPER ?
+		psh_phases_help(order.job_id, order.number) :
+		psh_phases_lead(order.job_id);
+}
+
 /* One step, whatever it does; *failure is the error that ended it, or NULL. */
 static PshStep
-take_step(MemoryContext scratch, ErrorData **failure)
+take_step(PshStep (*action) (void), MemoryContext scratch, ErrorData **failure)
 {
 	volatile PshStep step = PSH_STEP_AGAIN;
 	ErrorContextCallback callback;
@@ -304,9 +313,7 @@ take_step(MemoryContext scratch, ErrorData **failure)
 	*failure = NULL;
 	PG_TRY();
 	{
-		step = order.role == PSH_ROLE_HELPER ?
-			psh_phases_help(order.job_id, order.number) :
-			psh_phases_lead(order.job_id);
+		step = action();
 	}
 	PG_CATCH();
 	{
@@ -334,11 +341,12 @@ work(void)
 		MemoryContextSwitchTo(scratch);
 		MemoryContextReset(scratch);
 		CHECK_FOR_INTERRUPTS();
-		step = take_step(scratch, &failure);
+		step = take_step(next_step, scratch, &failure);
 		MemoryContextSwitchTo(scratch);
 		if (failure && is_retryable(failure->sqlerrcode))
 		{
-			record_blocker();
+			/* The job's row may be what could not be locked. */
+			(void) take_step(record_blocker, scratch, &failure);
 			nap((long) (retry * (0.5 + pg_prng_double(&pg_global_prng_state))));
 			retry = Min(retry * 1.5, LAST_RETRY_MS);
 			continue;
