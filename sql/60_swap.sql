@@ -28,8 +28,8 @@ COMMENT ON FUNCTION partshift.swap_drop_commands(integer, boolean) IS
 'drops the foreign keys from and to the table that loses the name';
 
 /*
- * Both tables have one owner, unless somebody's event trigger, or REASSIGN
- * OWNED taken back halfway, has given what the job made to another role.
+ * Both tables have one owner, unless REASSIGN OWNED, taken back halfway, has
+ * given what the job made to another role.
  */
 CREATE FUNCTION partshift.swap_owner_commands(job_id integer, reverse boolean)
 RETURNS TABLE (run_as oid, command text)
