@@ -8,6 +8,7 @@ OBJS = \
 	src/copy.o \
 	src/ddl.o \
 	src/default_leaf.o \
+	src/dependents.o \
 	src/differences.o \
 	src/duplicate.o \
 	src/ending.o \
@@ -57,6 +58,7 @@ REGRESS = \
 	convert_hash \
 	convert_list \
 	convert_range \
+	dependents \
 	guard \
 	guard_reach \
 	identifiers \

@@ -154,3 +154,18 @@ COMMENT ON TABLE partshift.dropout IS
 'legacy tables that could no longer follow the new table, and why: their conversion cannot be rolled back';
 
 CREATE INDEX dropout_job_idx ON partshift.dropout (job_id);
+
+CREATE TABLE partshift.carried_object (
+	job_id integer NOT NULL,
+	class text NOT NULL,
+	object text NOT NULL,
+	state text NOT NULL,
+	reason text,
+	before text,
+	after text
+);
+
+COMMENT ON TABLE partshift.carried_object IS
+'what each object of the table became in the swap, with its definitions before and after';
+
+CREATE INDEX carried_object_job_idx ON partshift.carried_object (job_id);

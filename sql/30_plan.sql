@@ -198,6 +198,7 @@ AS $$
 		'default_partition', coalesce(options->>'default_partition', 'keep'),
 		'indexes', partshift.plan_indexes(relid, key_columns, key_index,
 										  options->>'unique_keys', job_id),
+		'statistics', partshift.plan_statistics(relid, job_id),
 		'rows_estimate', partshift.rows_estimate(relid),
 		'bytes_total', pg_table_size(relid),
 		'leaves', '[]'::jsonb)
@@ -254,7 +255,7 @@ AS $$
 	UNION ALL
 	SELECT * FROM partshift.check_self_references(relid)
 	UNION ALL
-	SELECT * FROM partshift.check_dependents(relid)
+	SELECT * FROM partshift.check_dependents(relid, plan)
 	UNION ALL
 	SELECT * FROM partshift.check_publications(relid)
 	UNION ALL

@@ -317,3 +317,23 @@ $$;
 
 COMMENT ON FUNCTION partshift.plan_indexes(oid, name[], oid, text, integer) IS
 'the indexes to build on every leaf, that of the key first';
+
+CREATE FUNCTION partshift.plan_statistics(relid oid, job_id integer)
+RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT coalesce(jsonb_agg(jsonb_build_object(
+				'oid', s.oid::bigint,
+				'schema', n.nspname,
+				'name', s.stxname,
+				'shadow_name', partshift.shadow_name(s.stxname, coalesce(job_id, 0),
+													 s.ordinal::integer))
+			ORDER BY s.ordinal), '[]')
+	FROM (SELECT e.*, row_number() OVER (ORDER BY e.oid) AS ordinal
+		  FROM pg_statistic_ext e WHERE e.stxrelid = relid) s
+		 JOIN pg_namespace n ON n.oid = s.stxnamespace
+$$;
+
+COMMENT ON FUNCTION partshift.plan_statistics(oid, integer) IS
+'the extended statistics to make for the new table';

@@ -3,8 +3,10 @@
  *
  * Each row of pg_depend that leads to the table, its row type, its indexes or
  * its constraints is looked at.  Objects of the table itself are carried, or
- * refused by the other checks; every other object is refused by name, whatever
- * it is, so that nothing is lost that nobody thought of.
+ * refused by the other checks.  Of the others, those that hold an expression
+ * or a query over the table are made to mean the new one in the swap, see
+ * 46_dependents.sql; every other object is refused by name, whatever it is, so
+ * that nothing is lost that nobody thought of.
  */
 
 CREATE FUNCTION partshift.referenced_objects(relid oid)
@@ -67,8 +69,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT coalesce((SELECT pg_describe_object('pg_class'::regclass, ev_class, 0)
 					 FROM pg_rewrite
-					 WHERE classid = 'pg_rewrite'::regclass AND oid = objid),
-					pg_describe_object(classid, objid, objsubid))
+					 WHERE classid = 'pg_rewrite'::regclass AND oid = objid
+					   AND rulename = '_RETURN'),
+					pg_describe_object(classid, objid,
+						CASE WHEN classid = 'pg_class'::regclass
+								  AND EXISTS (SELECT FROM pg_class
+											  WHERE oid = objid AND relkind IN ('v', 'm'))
+							 THEN 0 ELSE objsubid END))
 $$;
 
 COMMENT ON FUNCTION partshift.dependent_name(oid, oid, integer) IS
@@ -79,69 +86,286 @@ RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT CASE classid
-			 WHEN 'pg_publication_rel'::regclass THEN
-				'Use ALTER PUBLICATION ... DROP TABLE, and add the table again after the conversion.'
-			 ELSE format('Drop %s, and create it again after the conversion.', object)
-		   END
+	SELECT format('Drop %s, and create it again after the conversion.', object)
 $$;
 
 COMMENT ON FUNCTION partshift.dependent_hint(oid, text) IS
 'what to do about a dependent object';
 
 /*
- * A sequence that belongs to a column depends on it by the types a or i; any
- * other relation, and a rule of the table itself, is not the table's own.
+ * The kinds of objects that can be made to mean another table while they stay
+ * what they are, with their OIDs, owners, privileges and all that is upon
+ * them.  A trigger of a partition goes with that of its table.
  */
-CREATE FUNCTION partshift.foreign_dependents(relid oid)
-RETURNS TABLE(classid oid, object text)
+CREATE FUNCTION partshift.dependent_kind(classid oid, objid oid,
+										 OUT kind text, OUT relation oid)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT DISTINCT d.classid, partshift.dependent_name(d.classid, d.objid, d.objsubid)
-	FROM partshift.referenced_objects(relid) r
-		 JOIN pg_depend d ON d.refclassid = r.classid AND d.refobjid = r.objid
-	WHERE NOT (partshift.is_own_object(d.classid, d.objid, relid)
-			   AND (d.refclassid <> 'pg_type'::regclass OR d.classid = 'pg_type'::regclass))
-	  AND NOT (d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-			   AND EXISTS (SELECT FROM pg_class WHERE oid = d.objid AND relkind = 'S'))
-	  AND NOT (d.classid = 'pg_rewrite'::regclass
-			   AND EXISTS (SELECT FROM pg_rewrite WHERE oid = d.objid AND ev_class = relid))
+	SELECT CASE WHEN r.rulename = '_RETURN' THEN 'view' ELSE 'rule' END, r.ev_class
+	FROM pg_rewrite r
+	WHERE classid = 'pg_rewrite'::regclass AND r.oid = objid
+	UNION ALL
+	SELECT 'function', NULL
+	FROM pg_proc p
+	WHERE classid = 'pg_proc'::regclass AND p.oid = objid AND p.prosqlbody IS NOT NULL
+	UNION ALL
+	SELECT 'policy', p.polrelid
+	FROM pg_policy p
+	WHERE classid = 'pg_policy'::regclass AND p.oid = objid
+	UNION ALL
+	SELECT 'default', d.adrelid
+	FROM pg_attrdef d
+		 JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+	WHERE classid = 'pg_attrdef'::regclass AND d.oid = objid AND a.attgenerated = ''
+	UNION ALL
+	SELECT CASE WHEN t.tgparentid = 0 THEN 'trigger' ELSE 'part' END, t.tgrelid
+	FROM pg_trigger t
+	WHERE classid = 'pg_trigger'::regclass AND t.oid = objid
+	  AND NOT (t.tgisinternal AND t.tgparentid = 0) AND t.tgconstraint = 0
+	UNION ALL
+	SELECT 'publication', NULL
+	FROM pg_publication_rel r
+	WHERE classid = 'pg_publication_rel'::regclass AND r.oid = objid
+	UNION ALL
+	SELECT 'statistics', s.stxrelid
+	FROM pg_statistic_ext s
+	WHERE classid = 'pg_statistic_ext'::regclass AND s.oid = objid
 $$;
 
-COMMENT ON FUNCTION partshift.foreign_dependents(oid) IS
-'objects that depend on the table and would not follow its name';
+COMMENT ON FUNCTION partshift.dependent_kind(oid, oid) IS
+'what kind of dependent an object is, and the relation that it is a part of; empty if it cannot follow the table''s name';
 
-CREATE FUNCTION partshift.check_dependents(relid oid)
+/*
+ * A sequence that belongs to a column and a partition depend by the types a or
+ * i, and the parts of a partition on those of the table by P and S; any other
+ * relation, and a rule of the table itself, is not the table's own.
+ * What mentions the row type cannot be carried: the new table has another.
+ */
+CREATE FUNCTION partshift.dependents(relid oid,
+	OUT classid oid, OUT objid oid, OUT kind text, OUT relation oid, OUT object text)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT found.classid, found.objid, CASE WHEN NOT found.by_type THEN k.kind END,
+		   k.relation, partshift.dependent_name(found.classid, found.objid, found.subid)
+	FROM (SELECT d.classid, d.objid, min(d.objsubid) AS subid,
+				 bool_or(d.refclassid = 'pg_type'::regclass) AS by_type
+		  FROM partshift.referenced_objects(relid) r
+			   JOIN pg_depend d ON d.refclassid = r.classid AND d.refobjid = r.objid
+		  WHERE d.deptype NOT IN ('P', 'S')
+			AND NOT (partshift.is_own_object(d.classid, d.objid, relid)
+					 AND (d.refclassid <> 'pg_type'::regclass OR d.classid = 'pg_type'::regclass))
+			AND NOT (d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+					 AND EXISTS (SELECT FROM pg_class
+								 WHERE oid = d.objid AND (relkind = 'S' OR relispartition)))
+			AND NOT (d.classid = 'pg_rewrite'::regclass
+					 AND EXISTS (SELECT FROM pg_rewrite WHERE oid = d.objid AND ev_class = relid))
+		  GROUP BY d.classid, d.objid) found
+		 LEFT JOIN LATERAL partshift.dependent_kind(found.classid, found.objid) k ON true
+$$;
+
+COMMENT ON FUNCTION partshift.dependents(oid) IS
+'objects of others that depend on the table; the kind is null for those that would not follow its name';
+
+/*
+ * FROM ONLY would find no row in the new table.  In the stored tree it is a
+ * range table entry without inheritance; so is the target of INSERT, which is
+ * not in the FROM clause.
+ */
+CREATE FUNCTION partshift.mentions_only(tree pg_node_tree, relid oid)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT coalesce(tree::text ~ format(
+		':relid %s ((?!:rtekind ).)*:inh false ((?!:rtekind ).)*:inFromCl true', relid), false)
+$$;
+
+COMMENT ON FUNCTION partshift.mentions_only(pg_node_tree, oid) IS
+'whether a query reads the table by FROM ONLY';
+
+/*
+ * Without the exact key a query that groups by it, or an INSERT that names it
+ * in ON CONFLICT, cannot be stored again.
+ */
+CREATE FUNCTION partshift.missed_key(classid oid, objid oid, plan jsonb)
+RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT o.conname
+	FROM jsonb_array_elements(plan->'indexes') entry
+		 JOIN pg_constraint o ON o.conindid = (entry->>'oid')::oid
+		 JOIN pg_depend d ON d.refclassid = 'pg_constraint'::regclass AND d.refobjid = o.oid
+	WHERE d.classid = missed_key.classid AND d.objid = missed_key.objid
+	  AND ((entry->>'per_partition')::boolean OR jsonb_array_length(entry->'added') > 0)
+	LIMIT 1
+$$;
+
+COMMENT ON FUNCTION partshift.missed_key(oid, oid, jsonb) IS
+'a key that a dependent object relies on and that the new table will not have as it is';
+
+/*
+ * Definitions are read again as the object's owner, who needs to get at the
+ * names in them as he did when he made the object.
+ */
+CREATE FUNCTION partshift.schema_out_of_reach(classid oid, objid oid, owner oid)
+RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT n.nspname
+	FROM pg_depend d
+		 LEFT JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND c.oid = d.refobjid
+		 LEFT JOIN pg_proc p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+		 LEFT JOIN pg_type t ON d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid
+		 LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+		 LEFT JOIN pg_collation l ON d.refclassid = 'pg_collation'::regclass AND l.oid = d.refobjid
+		 JOIN pg_namespace n ON n.oid IN (c.relnamespace, p.pronamespace, t.typnamespace,
+										  o.oprnamespace, l.collnamespace)
+	WHERE d.classid = schema_out_of_reach.classid AND d.objid = schema_out_of_reach.objid
+	  AND NOT has_schema_privilege(owner, n.oid, 'USAGE')
+	ORDER BY n.nspname
+	LIMIT 1
+$$;
+
+COMMENT ON FUNCTION partshift.schema_out_of_reach(oid, oid, oid) IS
+'a schema that an object refers to and that its owner may not use';
+
+CREATE FUNCTION partshift.dependent_owner(classid oid, objid oid, relation oid)
+RETURNS oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT relowner FROM pg_class WHERE oid = relation
+	UNION ALL
+	SELECT proowner FROM pg_proc WHERE classid = 'pg_proc'::regclass AND oid = objid
+$$;
+
+COMMENT ON FUNCTION partshift.dependent_owner(oid, oid, oid) IS
+'as whom a dependent object is defined anew';
+
+CREATE FUNCTION partshift.check_dependent_function(func oid)
+RETURNS SETOF partshift.finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT f.*
+	FROM pg_proc p
+		 JOIN pg_roles r ON r.oid = p.proowner
+		 JOIN pg_namespace n ON n.oid = p.pronamespace,
+		 LATERAL (VALUES
+			(NOT has_schema_privilege(r.oid, n.oid, 'CREATE'),
+			 format('owner of function %s cannot create functions in its schema', p.oid::regprocedure),
+			 format('Use GRANT CREATE ON SCHEMA %I TO %I.', n.nspname, r.rolname)),
+			(p.proleakproof AND NOT r.rolsuper,
+			 format('owner of leakproof function %s is not a superuser', p.oid::regprocedure),
+			 'Use ALTER FUNCTION ... NOT LEAKPROOF, or ALTER FUNCTION ... OWNER TO.'))
+			AS rule(applies, message, hint),
+		 partshift.refused('dependent', p.oid::regprocedure::text, '42501', rule.message,
+			'A function with a parsed body is created again, as its owner, to mean the new table.',
+			rule.hint) f
+	WHERE p.oid = func AND rule.applies
+	UNION ALL
+	SELECT f.*
+	FROM pg_depend d,
+		 partshift.refused('dependent', func::regprocedure::text, '0A000',
+			format('function %s depends on an extension', func::regprocedure), NULL,
+			'Use ALTER FUNCTION ... NO DEPENDS ON EXTENSION.') f
+	WHERE d.classid = 'pg_proc'::regclass AND d.objid = func AND d.deptype = 'x'
+$$;
+
+COMMENT ON FUNCTION partshift.check_dependent_function(oid) IS
+'refuses functions with parsed bodies that their owners could not replace';
+
+CREATE FUNCTION partshift.check_dependent_queries(relid oid)
 RETURNS SETOF partshift.finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT f.*
 	FROM pg_class c,
-		 partshift.foreign_dependents(relid) d,
+		 LATERAL (
+			SELECT d.object, w.ev_action, w.ev_qual
+			FROM partshift.dependents(relid) d JOIN pg_rewrite w ON w.oid = d.objid
+			WHERE d.kind IN ('view', 'rule')
+			UNION ALL
+			SELECT d.object, p.prosqlbody, NULL
+			FROM partshift.dependents(relid) d JOIN pg_proc p ON p.oid = d.objid
+			WHERE d.kind = 'function'
+			UNION ALL
+			SELECT pg_describe_object('pg_policy'::regclass, p.oid, 0), p.polqual, p.polwithcheck
+			FROM pg_policy p
+			WHERE p.polrelid = relid
+			   OR p.oid IN (SELECT d.objid FROM partshift.dependents(relid) d
+							WHERE d.kind = 'policy')) AS d (object, tree, other_tree),
 		 partshift.refused('dependent', d.object, '0A000',
-			format('%s depends on table "%s"', d.object, c.relname),
-			'It would not follow the table''s name to the new table.',
-			partshift.dependent_hint(d.classid, d.object)) f
+			format('%s reads table "%s" by FROM ONLY', d.object, c.relname),
+			'In a partitioned table ONLY finds no row.', 'Define it without ONLY.') f
 	WHERE c.oid = relid
-	ORDER BY d.object
+	  AND (partshift.mentions_only(d.tree, relid)
+		   OR partshift.mentions_only(d.other_tree, relid))
+	UNION ALL
+	SELECT DISTINCT f.*
+	FROM partshift.dependents(relid) d,
+		 partshift.schema_out_of_reach(d.classid, d.objid,
+			partshift.dependent_owner(d.classid, d.objid, d.relation)) AS schema_name,
+		 partshift.refused('dependent', d.object, '42501',
+			format('owner of %s cannot use schema "%s"', d.object, schema_name),
+			'It is defined again, as its owner, to mean the new table.',
+			format('Use GRANT USAGE ON SCHEMA %I TO %I.', schema_name,
+				   pg_get_userbyid(partshift.dependent_owner(d.classid, d.objid, d.relation)))) f
+	WHERE d.kind IN ('view', 'rule', 'function', 'policy', 'default', 'trigger')
+	  AND schema_name IS NOT NULL
 $$;
 
-COMMENT ON FUNCTION partshift.check_dependents(oid) IS
-'refuses every object that depends on the table and is not carried';
+COMMENT ON FUNCTION partshift.check_dependent_queries(oid) IS
+'refuses queries over the table that could not be stored again for the new one';
+
+CREATE FUNCTION partshift.check_dependents(relid oid, plan jsonb)
+RETURNS SETOF partshift.finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT found.*
+	FROM (
+		SELECT f.*
+		FROM pg_class c,
+			 partshift.dependents(relid) d,
+			 partshift.refused('dependent', d.object, '0A000',
+				format('%s depends on table "%s"', d.object, c.relname),
+				'It would not follow the table''s name to the new table.',
+				partshift.dependent_hint(d.classid, d.object)) f
+		WHERE c.oid = relid AND d.kind IS NULL
+		UNION ALL
+		SELECT f.*
+		FROM partshift.dependents(relid) d,
+			 partshift.missed_key(d.classid, d.objid, plan) key,
+			 partshift.refused('dependent', d.object, '0A000',
+				format('%s relies on key "%s", which the new table will not have as it is', d.object, key),
+				'It groups by the key, or names it in ON CONFLICT ON CONSTRAINT.',
+				'List the columns that it needs in its GROUP BY.') f
+		WHERE d.kind IS NOT NULL AND key IS NOT NULL
+		UNION ALL
+		SELECT f.*
+		FROM partshift.dependents(relid) d,
+			 partshift.check_dependent_function(d.objid) f
+		WHERE d.kind = 'function'
+		UNION ALL
+		SELECT * FROM partshift.check_dependent_queries(relid)) found
+	ORDER BY found.object
+$$;
+
+COMMENT ON FUNCTION partshift.check_dependents(oid, jsonb) IS
+'refuses every object that depends on the table and cannot be carried';
 
 CREATE FUNCTION partshift.self_references(relid oid)
 RETURNS TABLE(object text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT pg_describe_object('pg_policy'::regclass, p.oid, 0)
-	FROM pg_policy p
-	WHERE p.polrelid = relid
-	  AND (partshift.mentions_table(p.polqual, relid)
-		   OR partshift.mentions_table(p.polwithcheck, relid))
-	UNION
 	SELECT pg_describe_object('pg_attrdef'::regclass, a.oid, 0)
 	FROM pg_attrdef a
 	WHERE a.adrelid = relid AND partshift.mentions_table(a.adbin, relid)
@@ -152,14 +376,12 @@ AS $$
 	  AND d.refobjsubid = 0 AND d.deptype = 'n'
 	  AND (d.classid = 'pg_attrdef'::regclass
 		   AND d.objid IN (SELECT oid FROM pg_attrdef WHERE adrelid = relid)
-		   OR d.classid = 'pg_policy'::regclass
-		   AND d.objid IN (SELECT oid FROM pg_policy WHERE polrelid = relid)
 		   OR d.classid = 'pg_constraint'::regclass
 		   AND d.objid IN (SELECT oid FROM pg_constraint WHERE conrelid = relid AND contype = 'c'))
 $$;
 
 COMMENT ON FUNCTION partshift.self_references(oid) IS
-'defaults, policies and constraints of the table that mention more of it than its columns';
+'defaults and constraints of the table that mention more of it than its columns';
 
 /* A trigger's condition may: OLD.* and NEW.* mean the new table there. */
 CREATE FUNCTION partshift.check_self_references(relid oid)
@@ -179,91 +401,3 @@ $$;
 COMMENT ON FUNCTION partshift.check_self_references(oid) IS
 'refuses expressions of the table that mention the table itself';
 
-CREATE FUNCTION partshift.check_publications(relid oid)
-RETURNS SETOF partshift.finding
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-	SELECT f.*
-	FROM pg_class c,
-		 pg_publication p,
-		 partshift.refused('publication', p.pubname, '0A000',
-			format('publication "%s" publishes table "%s"', p.pubname, c.relname),
-			CASE WHEN p.puballtables THEN 'It is FOR ALL TABLES and would publish the copy while it is made.'
-				 ELSE format('It is FOR TABLES IN SCHEMA %I and would publish the copy while it is made.',
-							 c.relnamespace::regnamespace::text) END,
-			'List the tables of the publication instead, without this one.') f
-	WHERE c.oid = relid AND c.relpersistence = 'p'
-	  AND (p.puballtables
-		   OR EXISTS (SELECT FROM pg_publication_namespace n
-					  WHERE n.pnpubid = p.oid AND n.pnnspid = c.relnamespace))
-	UNION ALL
-	SELECT f.*
-	FROM pg_subscription_rel r
-		 JOIN pg_subscription s ON s.oid = r.srsubid
-		 JOIN pg_class c ON c.oid = r.srrelid,
-		 partshift.refused('subscription', s.subname, '0A000',
-			format('subscription "%s" writes to table "%s"', s.subname, c.relname),
-			NULL, 'Take the table out of the publication and refresh the subscription.') f
-	WHERE r.srrelid = relid
-$$;
-
-COMMENT ON FUNCTION partshift.check_publications(oid) IS
-'refuses publications and subscriptions that do not depend on the table by name';
-
-CREATE FUNCTION partshift.check_labels(relid oid)
-RETURNS SETOF partshift.finding
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-	SELECT f.*
-	FROM pg_seclabel l,
-		 partshift.refused('label', l.provider, '0A000',
-			format('%s has a security label of provider "%s"',
-				   pg_describe_object(l.classoid, l.objoid, l.objsubid), l.provider),
-			'Security labels are not carried.', 'Use SECURITY LABEL ... IS NULL.') f
-	WHERE (l.classoid, l.objoid) IN (SELECT * FROM partshift.referenced_objects(relid))
-	UNION ALL
-	SELECT f.*
-	FROM (SELECT DISTINCT d.classid, d.objid, e.extname, d.deptype
-		  FROM pg_depend d
-			   JOIN pg_extension e ON e.oid = d.refobjid
-		  WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype IN ('e', 'x')
-			AND ((d.classid, d.objid) IN (SELECT * FROM partshift.referenced_objects(relid))
-				 OR d.classid = 'pg_trigger'::regclass
-					AND d.objid IN (SELECT oid FROM pg_trigger WHERE tgrelid = relid))) d,
-		 partshift.refused('extension', d.extname, '0A000',
-			format(CASE d.deptype WHEN 'e' THEN '%s belongs to extension "%s"'
-								  ELSE '%s depends on extension "%s"' END,
-				   pg_describe_object(d.classid, d.objid, 0), d.extname),
-			NULL,
-			CASE d.deptype WHEN 'x' THEN 'Use ALTER ... NO DEPENDS ON EXTENSION.' END) f
-$$;
-
-COMMENT ON FUNCTION partshift.check_labels(oid) IS
-'refuses security labels and membership in extensions';
-
-CREATE FUNCTION partshift.check_activity()
-RETURNS SETOF partshift.finding
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-	SELECT f.*
-	FROM pg_prepared_xacts x,
-		 partshift.warned('activity', x.gid,
-			format('prepared transaction "%s" is open', x.gid),
-			'The conversion waits for it if it has written to the table, and the swap waits for it.',
-			'Use COMMIT PREPARED or ROLLBACK PREPARED.') f
-	WHERE x.database = current_database()
-	UNION ALL
-	SELECT f.*
-	FROM pg_stat_activity a,
-		 partshift.warned('activity', a.pid::text,
-			format('a transaction of process %s has been open for more than five minutes', a.pid),
-			'The swap waits for transactions with old snapshots.') f
-	WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
-	  AND a.backend_xmin IS NOT NULL AND a.xact_start < now() - interval '5 minutes'
-$$;
-
-COMMENT ON FUNCTION partshift.check_activity() IS
-'warnings about transactions that hold up the conversion';

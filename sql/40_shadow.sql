@@ -352,9 +352,6 @@ AS $$
 					WHEN 'n' THEN 'REPLICA IDENTITY NOTHING' END)) AS v(change)
 			) AS c(change)
 		WHERE c.change IS NOT NULL
-		UNION ALL
-		SELECT NULL, 5, NULL::oid, format('DROP SCHEMA %I', s.scratch)
-		FROM source s
 	)
 	SELECT part.run_as, part.command FROM part
 	ORDER BY part.place NULLS LAST, part.step

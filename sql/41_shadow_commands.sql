@@ -1,7 +1,84 @@
 /*
- * The shadow, continued: row security, comments, logs, and the list that a
- * worker runs.
+ * The shadow, continued: extended statistics, row security, comments, logs,
+ * and the list that a worker runs.
  */
+
+/*
+ * Of the parent, and of every leaf, since a query that needs one leaf is
+ * planned by what is known of it.  The owner may lack the right to create them
+ * where they belong, so they are made in the schema of the transaction.
+ */
+CREATE FUNCTION partshift.planned_statistics(job partshift.job)
+RETURNS TABLE (source oid, is_leaf boolean, relation text, schema_name name, name text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH leaf AS (
+		SELECT (e.entry ->> 'oid')::oid AS source, l.leaf ->> 'name' AS leaf,
+			concat(l.leaf ->> 'name', '_', e.entry ->> 'name') AS name,
+			(e.place * 10000 + l.place)::integer AS ordinal
+		FROM jsonb_array_elements(job.plan -> 'statistics')
+				WITH ORDINALITY AS e (entry, place),
+			jsonb_array_elements(job.plan -> 'leaves')
+				WITH ORDINALITY AS l (leaf, place)
+	), named AS (
+		SELECT l.*, octet_length(l.name) > 63
+			OR count(*) OVER (PARTITION BY l.name) > 1
+			OR EXISTS (SELECT FROM pg_statistic_ext s
+						JOIN pg_namespace n ON n.oid = s.stxnamespace
+					   WHERE n.nspname = job.schema_name AND s.stxname::text = l.name) AS taken
+		FROM leaf l
+	)
+	SELECT (e.entry ->> 'oid')::oid, false,
+		format('%I.%I', job.schema_name, job.plan ->> 'shadow_name'),
+		(e.entry ->> 'schema')::name, e.entry ->> 'shadow_name'
+	FROM jsonb_array_elements(job.plan -> 'statistics') AS e (entry)
+	UNION ALL
+	SELECT n.source, true, format('%I.%I', job.schema_name, n.leaf), job.schema_name,
+		CASE WHEN n.taken THEN partshift.shadow_name(n.name, job.job_id, n.ordinal)
+			ELSE n.name END
+	FROM named n
+$$;
+
+COMMENT ON FUNCTION partshift.planned_statistics(partshift.job) IS
+'the statistics objects to make, of the parent and of each leaf';
+
+CREATE FUNCTION partshift.shadow_extended_commands(job partshift.job)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT c.run_as, c.command
+	FROM partshift.planned_statistics(job) AS p
+		JOIN pg_statistic_ext AS s ON s.oid = p.source,
+		LATERAL (VALUES (
+			format('%I.%I', format('partshift_build_%s', job.job_id), p.name),
+			format('%I.%I', p.schema_name, p.name),
+			(SELECT string_agg(CASE k.kind WHEN 'd' THEN 'ndistinct'
+					WHEN 'f' THEN 'dependencies' ELSE 'mcv' END, ', ')
+			 FROM unnest(s.stxkind) AS k (kind)
+			 WHERE k.kind IN ('d', 'f', 'm'))))
+			AS v (scratch, final, kinds),
+		LATERAL (VALUES
+			(1, job.owner, format('CREATE STATISTICS %s%s ON %s FROM %s', v.scratch,
+				' (' || v.kinds || ')', pg_get_statisticsobjdef_columns(s.oid),
+				p.relation)),
+			(2, NULL::oid, format('ALTER STATISTICS %s SET SCHEMA %I', v.scratch,
+				p.schema_name)),
+			(3, NULL, CASE WHEN s.stxowner <> job.owner THEN
+				format('ALTER STATISTICS %s OWNER TO %s', v.final, s.stxowner::regrole) END),
+			(4, NULL, CASE WHEN s.stxstattarget >= 0 THEN
+				format('ALTER STATISTICS %s SET STATISTICS %s', v.final, s.stxstattarget) END),
+			(5, NULL, CASE WHEN NOT p.is_leaf THEN
+				format('COMMENT ON STATISTICS %s IS %L', v.final,
+					   obj_description(s.oid, 'pg_statistic_ext')) END))
+			AS c (part, run_as, command)
+	WHERE c.command IS NOT NULL
+	ORDER BY p.is_leaf, p.name, c.part
+$$;
+
+COMMENT ON FUNCTION partshift.shadow_extended_commands(partshift.job) IS
+'statements that create the extended statistics';
 
 /*
  * On the parent only: nobody but the owner may use a leaf directly.
@@ -174,6 +251,8 @@ BEGIN
 	RETURN QUERY SELECT * FROM partshift.shadow_column_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_constraint_commands(job, true);
 	RETURN QUERY SELECT * FROM partshift.shadow_leaf_commands(job);
+	RETURN QUERY SELECT * FROM partshift.shadow_extended_commands(job);
+	RETURN QUERY SELECT NULL::oid, format('DROP SCHEMA partshift_build_%s', job_id);
 	RETURN QUERY SELECT * FROM partshift.shadow_constraint_commands(job, false);
 	RETURN QUERY SELECT * FROM partshift.shadow_statistics_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_security_commands(job);

@@ -131,48 +131,18 @@ $$;
 COMMENT ON FUNCTION partshift.fingerprint_rules(oid) IS
 'the lines of a fingerprint for constraints, triggers, policies, rules, publications and statistics';
 
+/* What follows the name to the other table may come and go meanwhile. */
 CREATE FUNCTION partshift.fingerprint_dependents(relid oid) RETURNS SETOF text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	WITH type AS (
-		SELECT t.oid, t.typarray
-		FROM pg_class c JOIN pg_type t ON t.oid = c.reltype
-		WHERE c.oid = fingerprint_dependents.relid
-	), reference(classid, objid) AS (
-		SELECT 'pg_class'::regclass::oid, fingerprint_dependents.relid
-		UNION ALL
-		SELECT 'pg_type'::regclass, t.oid FROM type t
-		UNION ALL
-		SELECT 'pg_type'::regclass, t.typarray FROM type t
-	)
-	SELECT DISTINCT format('dependent %s', pg_describe_object(
-		p.classid, p.objid, p.objsubid))
-	FROM reference r
-		JOIN pg_depend p ON p.refclassid = r.classid AND p.refobjid = r.objid
-		LEFT JOIN pg_class c ON p.classid = 'pg_class'::regclass
-			AND c.oid = p.objid
-		LEFT JOIN pg_policy l ON p.classid = 'pg_policy'::regclass
-			AND l.oid = p.objid
-		LEFT JOIN pg_attrdef d ON p.classid = 'pg_attrdef'::regclass
-			AND d.oid = p.objid
-		LEFT JOIN pg_constraint o ON p.classid = 'pg_constraint'::regclass
-			AND o.oid = p.objid
-		LEFT JOIN pg_trigger t ON p.classid = 'pg_trigger'::regclass
-			AND t.oid = p.objid
-	WHERE p.deptype NOT IN ('i', 'P', 'S')
-		AND c.relkind IS DISTINCT FROM 'i'
-		AND c.relispartition IS NOT TRUE
-		AND d.adrelid IS DISTINCT FROM fingerprint_dependents.relid
-		AND o.contype IS DISTINCT FROM 'f'
-		AND o.conrelid IS DISTINCT FROM fingerprint_dependents.relid
-		AND (t.oid IS NULL OR NOT t.tgisinternal)
-		AND coalesce(c.oid, l.polrelid, d.adrelid, o.conrelid, t.tgrelid, 0)
-			NOT IN (SELECT partshift.prepared_tables())
+	SELECT format('dependent %s', d.object)
+	FROM partshift.dependents(relid) d
+	WHERE d.kind IS NULL
 $$;
 
 COMMENT ON FUNCTION partshift.fingerprint_dependents(oid) IS
-'the lines of a fingerprint for what else depends on the table or its row type';
+'the lines of a fingerprint for what depends on the table and would not follow its name';
 
 CREATE FUNCTION partshift.fingerprint(relid oid) RETURNS text
 LANGUAGE sql STABLE

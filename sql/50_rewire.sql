@@ -166,6 +166,25 @@ $$;
 COMMENT ON FUNCTION partshift.replica_identity_commands(integer) IS
 'statements that give the shadow and its leaves the replica identity of a source that uses an index for it';
 
+/* A partitioned table cannot be marked for CLUSTER, its leaves can. */
+CREATE FUNCTION partshift.cluster_mark_commands(job_id integer)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT NULL::oid, format('ALTER TABLE %s CLUSTER ON %I',
+							 partshift.relation_name(t.object), x.relname)
+	FROM partshift.planned_indexes(cluster_mark_commands.job_id) AS p
+		JOIN pg_index AS i ON i.indexrelid = p.source AND i.indisclustered
+		JOIN partshift.task AS t ON t.job_id = cluster_mark_commands.job_id
+			AND t.phase = 'index' AND t.other = p.planned
+		JOIN pg_class AS x ON x.oid = t.result
+	ORDER BY t.object
+$$;
+
+COMMENT ON FUNCTION partshift.cluster_mark_commands(integer) IS
+'statements that mark the leaves for CLUSTER as the source is';
+
 CREATE FUNCTION partshift.rewire_tasks(job_id integer, reverse boolean)
 RETURNS TABLE (run_as oid, command text)
 LANGUAGE sql STABLE
@@ -178,7 +197,12 @@ AS $$
 			WITH ORDINALITY AS i (run_as, command, n)
 		WHERE NOT rewire_tasks.reverse
 		UNION ALL
-		SELECT 2, k.n, c.m, c.run_as, c.command
+		SELECT 2, i.n, NULL, i.run_as, i.command
+		FROM partshift.cluster_mark_commands(rewire_tasks.job_id)
+			WITH ORDINALITY AS i (run_as, command, n)
+		WHERE NOT rewire_tasks.reverse
+		UNION ALL
+		SELECT 3, k.n, c.m, c.run_as, c.command
 		FROM partshift.job_foreign_keys(rewire_tasks.job_id, rewire_tasks.reverse)
 				WITH ORDINALITY AS k (old_key, relation, referenced, incoming,
 									  name, new_name, definition, deferral,

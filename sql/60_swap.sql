@@ -107,6 +107,26 @@ $$;
 COMMENT ON FUNCTION partshift.swap_name_commands(integer, boolean) IS
 'exchanges the names of both tables and of their indexes';
 
+CREATE FUNCTION partshift.swap_statistics_commands(job_id integer)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT NULL::oid, format('ALTER STATISTICS %I.%I RENAME TO %I',
+							 e.entry ->> 'schema', r.name, r.new_name)
+	FROM partshift.job AS j,
+		jsonb_array_elements(j.plan -> 'statistics') WITH ORDINALITY AS e (entry, n),
+		LATERAL (SELECT format('partshift_%s_s%s', j.job_id, e.n) AS spare) AS v,
+		LATERAL (VALUES (1, e.entry ->> 'name', v.spare),
+			(2, e.entry ->> 'shadow_name', e.entry ->> 'name'),
+			(3, v.spare, e.entry ->> 'shadow_name')) AS r (step, name, new_name)
+	WHERE j.job_id = swap_statistics_commands.job_id
+	ORDER BY e.n, r.step
+$$;
+
+COMMENT ON FUNCTION partshift.swap_statistics_commands(integer) IS
+'exchanges the names of the extended statistics of both tables';
+
 CREATE FUNCTION partshift.foreign_key_parts(conid oid)
 RETURNS TABLE (key oid, relation oid, name name)
 LANGUAGE sql STABLE
@@ -306,6 +326,8 @@ BEGIN
 	RETURN QUERY SELECT c.*
 		FROM partshift.swap_name_commands(job_id, reverse) AS c;
 	RETURN QUERY SELECT c.*
+		FROM partshift.swap_statistics_commands(job_id) AS c;
+	RETURN QUERY SELECT c.*
 		FROM partshift.swap_foreign_key_commands(job_id, reverse) AS c;
 	RETURN QUERY SELECT c.*
 		FROM partshift.swap_silence_commands(job_id, reverse) AS c;
@@ -335,6 +357,10 @@ AS $$
 			unnest(ARRAY[j.relid, j.shadow]) AS i (relid)
 		WHERE j.job_id = swap_relations.job_id
 			AND i.relid IS NOT NULL
+	), dependent AS (
+		SELECT d.relation, d.with_partitions
+		FROM side AS s, partshift.dependent_relations(s.relid) AS d
+		WHERE swap_relations.with_neighbours
 	), tree AS (
 		SELECT s.relid
 		FROM side AS s
@@ -346,15 +372,21 @@ AS $$
 				AND (swap_relations.with_neighbours OR s.is_shadow),
 			unnest(ARRAY[c.conrelid, c.confrelid]) AS v (relid)
 		UNION
+		SELECT d.relation
+		FROM dependent AS d
+		WHERE d.with_partitions
+		UNION
 		SELECT i.inhrelid
 		FROM tree AS t
 			JOIN pg_inherits AS i ON i.inhparent = t.relid
 	)
 	SELECT c.oid
 	FROM pg_class AS c
-	WHERE c.oid IN (SELECT t.relid FROM tree AS t)
+	WHERE c.oid IN (SELECT t.relid FROM tree AS t
+					UNION ALL
+					SELECT d.relation FROM dependent AS d)
 	ORDER BY c.oid
 $$;
 
 COMMENT ON FUNCTION partshift.swap_relations(integer, boolean) IS
-'every table that a swap or an abort changes, in the order in which to lock them: both tables, what foreign keys join to the shadow and, with its neighbours, to the source, and the partitions of all these';
+'every table that a swap or an abort changes, in the order in which to lock them: both tables, what foreign keys join to the shadow and, with its neighbours, to the source, the partitions of all these, and what depends on either';

@@ -225,16 +225,33 @@ AS 'MODULE_PATHNAME', 'partshift_alter_job';
 COMMENT ON FUNCTION partshift.alter_job(integer, integer, double precision, integer, text) IS
 'changes the settings of a job while it runs';
 
+/* As the caller, who sees the rows of the jobs that he may see. */
+CREATE FUNCTION partshift.carried(job integer)
+RETURNS TABLE (class text, object text, state text, reason text)
+LANGUAGE sql STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT c.class, c.object, c.state, c.reason
+	FROM partshift.carried_object AS c
+	WHERE c.job_id = $1
+	ORDER BY array_position(ARRAY['left off', 'changed', 'new', 'same'], c.state),
+		c.class, c.object
+$$;
+
+COMMENT ON FUNCTION partshift.carried(integer) IS
+'what each object of the table became in the swap: same, changed, new or left off, and why';
+
 CREATE VIEW partshift.waiting WITH (security_barrier) AS
 SELECT j.job_id,
 	j.swap_mode = 'manual' AND NOT j.swap_requested AND NOT j.reverse AS manual,
 	j.reverse,
+	j.plan ? 'inventory' AS reporting,
 	partshift.acts_for(j.owner) AS own
 FROM partshift.job j
 WHERE partshift.can_see(j.owner);
 
 COMMENT ON VIEW partshift.waiting IS
-'whether a job that is ready waits for its operator, whether it is on its way back, and whether the reader has the rights of the table''s owner';
+'whether a job that is ready waits for its operator, whether it is on its way back, whether carried() is yet to be filled, and whether the reader has the rights of the table''s owner';
 
 /*
  * One look at a job for wait(): empty when there is none that the caller may
@@ -249,7 +266,8 @@ AS $$
 	SELECT j.status <> 'active'
 			OR j.request IS NULL AND (
 				j.phase = 'ready' AND w.manual
-				OR j.phase = 'done' AND NOT w.reverse),
+				OR j.phase = 'done' AND NOT w.reverse
+					AND NOT (w.reporting AND j.worker_pid IS NOT NULL)),
 		format('job %s: %s', j.job_id, CASE
 			WHEN j.status <> 'active' THEN j.status
 			WHEN j.request IS NOT NULL THEN j.request

@@ -17,7 +17,7 @@ BEGIN
 			AND p.proname IN ('convert', 'plan', 'create_job', 'plan_job',
 				'order_job', 'pause', 'resume', 'abort', 'swap', 'rollback',
 				'finalize', 'verify', 'alter_job', 'wait', 'watch', 'can_see',
-				'acts_for', 'is_loaded', 'check_command')
+				'carried', 'acts_for', 'is_loaded', 'check_command')
 	LOOP
 		EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO PUBLIC',
 								  routine);
@@ -35,6 +35,7 @@ GRANT SELECT ON partshift.jobs, partshift.progress, partshift.waiting
 ALTER TABLE partshift.verification ENABLE ROW LEVEL SECURITY;
 ALTER TABLE partshift.phase_log ENABLE ROW LEVEL SECURITY;
 ALTER TABLE partshift.dropout ENABLE ROW LEVEL SECURITY;
+ALTER TABLE partshift.carried_object ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY of_own_job ON partshift.verification FOR SELECT
 	USING (job_id IN (SELECT w.job_id FROM partshift.waiting w WHERE w.own));
@@ -42,6 +43,8 @@ CREATE POLICY of_visible_job ON partshift.phase_log FOR SELECT
 	USING (job_id IN (SELECT j.job_id FROM partshift.jobs j));
 CREATE POLICY of_visible_job ON partshift.dropout FOR SELECT
 	USING (job_id IN (SELECT j.job_id FROM partshift.jobs j));
+CREATE POLICY of_own_job ON partshift.carried_object FOR SELECT
+	USING (job_id IN (SELECT w.job_id FROM partshift.waiting w WHERE w.own));
 
 GRANT SELECT ON partshift.verification, partshift.phase_log,
-	partshift.dropout TO PUBLIC;
+	partshift.dropout, partshift.carried_object TO PUBLIC;

@@ -229,6 +229,7 @@ lead_phase(PshJob *job)
 		(void) psh_ending_drop_new(job);
 		return PSH_STEP_AGAIN;
 	}
+	psh_swap_report(job);
 	return PSH_STEP_FINISHED;
 }
 

@@ -24,6 +24,7 @@
 
 #include "capture.h"
 #include "default_leaf.h"
+#include "dependents.h"
 #include "neighbours.h"
 #include "privileges.h"
 #include "sequences.h"
@@ -109,6 +110,7 @@ check_unchanged(const PshJob *job)
 				 job->reverse ?
 				 errhint("Undo the change and resume the conversion.") :
 				 errhint("Undo the change and resume the conversion, or abort it and begin again.")));
+	psh_dependents_check(job);
 }
 
 static void
@@ -194,11 +196,15 @@ prepare(int job_id, MemoryContext keep)
 	plan->to = job->reverse ? job->relid : job->shadow;
 	check_unchanged(job);
 	if (!job->reverse)
+	{
 		psh_sql(SPI_OK_UPDATE,
 				"UPDATE partshift.job SET plan = plan || jsonb_build_object("
 				"'dropped_keys', partshift.dropped_foreign_keys(job_id))"
 				" WHERE job_id = $1",
 				1, types, values, NULL);
+		psh_sql(SPI_OK_SELECT, "SELECT partshift.take_inventory($1)",
+				1, types, values, NULL);
+	}
 	plan->relations = psh_neighbours_list(job_id, true);
 	plan->spare_leaf = find_spare_leaf(job);
 	read_commands(plan, job);
@@ -239,6 +245,7 @@ record(const PshJob *job, instr_time since)
 static void
 exchange(const SwapPlan *plan, const PshJob *job)
 {
+	List	   *dependents = psh_dependents_read(job);
 	int			i;
 
 	psh_triggers_drop(plan->from, job);
@@ -246,6 +253,7 @@ exchange(const SwapPlan *plan, const PshJob *job)
 		psh_sql_run(plan->run_as[i], plan->commands[i]);
 	psh_privileges_copy(plan->from, plan->to);
 	psh_sequences_exchange(plan->from, plan->to);
+	psh_dependents_redefine(dependents);
 	if (OidIsValid(plan->spare_leaf))
 	{
 		if (psh_default_leaf_empty(plan->spare_leaf))
@@ -293,4 +301,20 @@ psh_swap_run(PshJob *job)
 	psh_txn_commit();
 	MemoryContextSwitchTo(keep);
 	return ready ? PSH_STEP_FINISHED : PSH_STEP_AGAIN;
+}
+
+/*
+ * Record what became of everything that the table carried, unless that is
+ * done; after the swap, in a transaction of its own.
+ */
+void
+psh_swap_report(const PshJob *job)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(job->id)};
+
+	psh_txn_begin("comparing what was carried");
+	psh_sql(SPI_OK_SELECT, "SELECT partshift.report_carried($1)",
+			1, types, values, NULL);
+	psh_txn_commit();
 }

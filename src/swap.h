@@ -11,5 +11,6 @@
 #include "job.h"
 
 extern PshStep psh_swap_run(PshJob *job);
+extern void psh_swap_report(const PshJob *job);
 
 #endif							/* PARTSHIFT_SWAP_H */

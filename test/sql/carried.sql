@@ -191,6 +191,10 @@ SELECT * FROM trace;
 SELECT * FROM probe.differences('before', 'goods');
 SELECT * FROM probe.damages('goods');
 CALL compare('goods');
+CALL probe.await(format('NOT plan ? ''inventory'' FROM partshift.job WHERE job_id = %s', :job));
+SELECT * FROM partshift.carried_object WHERE job_id = :job AND state <> 'same';
+SELECT class, count(*) FROM partshift.carried(:job) WHERE class <> 'constraint'
+GROUP BY class ORDER BY class COLLATE "C";
 
 -- Every foreign key is enforced and valid on each partition.
 SELECT conrelid::regclass, conname, convalidated FROM pg_constraint
