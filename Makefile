@@ -29,6 +29,7 @@ OBJS = \
 	src/prepare.o \
 	src/privileges.o \
 	src/reconcile.o \
+	src/reference.o \
 	src/rewire.o \
 	src/route.o \
 	src/rowhash.o \

@@ -32,6 +32,38 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'partshift_reverse_truncate';
 COMMENT ON FUNCTION partshift.reverse_truncate() IS
 'trigger on the new table until finalize: empties the legacy table with it';
 
+CREATE FUNCTION partshift.fill_reference() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'partshift_fill_reference';
+
+COMMENT ON FUNCTION partshift.fill_reference() IS
+'trigger on a referencing table: fills the columns by which a foreign key was extended';
+
+CREATE FUNCTION partshift.fill_late() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'partshift_fill_late';
+
+COMMENT ON FUNCTION partshift.fill_late() IS
+'trigger on a referencing table: fills, at commit, a row that came before the one it refers to';
+
+CREATE FUNCTION partshift.hold_reference() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'partshift_hold_reference';
+
+COMMENT ON FUNCTION partshift.hold_reference() IS
+'trigger on the source until the swap: keeps references from being filled while a partition key changes';
+
+CREATE FUNCTION partshift.push_reference() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'partshift_push_reference';
+
+COMMENT ON FUNCTION partshift.push_reference() IS
+'trigger on the source until the swap: takes a changed partition key to the rows that refer to it';
+
+CREATE FUNCTION partshift.watch_parent(job integer, parent oid, constraint_id oid,
+	names text[]) RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'partshift_watch_parent';
+
+COMMENT ON FUNCTION partshift.watch_parent(integer, oid, oid, text[]) IS
+'puts the triggers of an extended foreign key on the referenced table';
+
 CREATE FUNCTION partshift.query_as(run_as oid, query text) RETURNS text
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'partshift_query_as';

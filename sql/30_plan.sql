@@ -201,6 +201,7 @@ AS $$
 		'statistics', partshift.plan_statistics(relid, job_id),
 		'rows_estimate', partshift.rows_estimate(relid),
 		'bytes_total', pg_table_size(relid),
+		'extended_keys', '[]'::jsonb,
 		'leaves', '[]'::jsonb)
 	FROM pg_class c
 		 JOIN pg_namespace n ON n.oid = c.relnamespace,
@@ -336,6 +337,8 @@ BEGIN
 	END IF;
 
 	plan := partshift.plan_frame(relid, strategy, resolved.columns, options, job_id);
+	plan := plan || jsonb_build_object('extended_keys',
+		partshift.plan_extended_keys(relid, options, plan));
 	findings := findings
 		|| array(SELECT f FROM partshift.check_definition(relid, strategy, resolved.columns,
 														  options, plan) f);

@@ -79,8 +79,8 @@ AS $$
 		 partshift.refused('foreign key', lost.names, '0A000',
 			'foreign keys refer to columns that lack the partition key',
 			format('The new table has no unique key over what they refer to: %s.', lost.names),
-			'Partition by a column that they refer to, or leave them off with foreign_keys => ''drop''.') f
-	WHERE lost.names IS NOT NULL AND foreign_keys <> 'drop'
+			'Partition by a column that they refer to, extend them by the partition key with foreign_keys => ''extend'', or leave them off with foreign_keys => ''drop''.') f
+	WHERE lost.names IS NOT NULL AND foreign_keys = 'error'
 	UNION ALL
 	SELECT f.*
 	FROM partshift.incoming_keys(relid, plan) k,
@@ -99,6 +99,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT * FROM partshift.check_lost_keys(relid, coalesce(options->>'foreign_keys', 'error'), plan)
+	UNION ALL
+	SELECT * FROM partshift.check_extended_keys(relid, options, plan)
 	UNION ALL
 	SELECT f.*
 	FROM partshift.incoming_keys(relid, plan) k

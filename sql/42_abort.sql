@@ -39,6 +39,8 @@ BEGIN
 			FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 			WHERE c.oid = job.shadow
 				OR c.oid IN (
+					SELECT x.relation FROM partshift.extended_keys(job.plan) x
+					UNION ALL
 					SELECT o.conrelid FROM pg_constraint o
 					WHERE o.contype = 'f' AND o.confrelid = job.shadow
 					UNION ALL
@@ -60,6 +62,7 @@ BEGIN
 					WHERE i.inhparent = job.shadow)
 			ORDER BY c.oid, o.conname COLLATE "C";
 
+		RETURN QUERY SELECT r.* FROM partshift.retract_commands(job.job_id) r;
 		RETURN QUERY VALUES (NULL::oid, format('DROP TABLE %s', name));
 	END IF;
 

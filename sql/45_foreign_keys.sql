@@ -150,13 +150,19 @@ AS $$
 		FROM partshift.job AS j
 		WHERE j.job_id = job_foreign_keys.job_id
 	), known AS (
-		SELECT s.*, c.oid AS old_key, partshift.foreign_key_definition(c.oid) AS def
+		SELECT s.*, c.oid AS old_key,
+			coalesce(e.def, partshift.foreign_key_definition(c.oid)) AS def
 		FROM side AS s
 			JOIN pg_constraint AS c ON s.from_rel IN (c.conrelid, c.confrelid)
+			LEFT JOIN LATERAL partshift.extended_definition(s.plan, c.oid) AS e (def) ON true
 		WHERE c.contype = 'f'
 			AND c.conparentid = 0
-			AND (job_foreign_keys.reverse
-				 OR partshift.foreign_key_is_carried(c.oid, s.from_rel, s.key_columns))
+			AND CASE WHEN job_foreign_keys.reverse
+				/* The original of an extended key is among the dropped ones. */
+				THEN NOT EXISTS (SELECT FROM partshift.extended_keys(s.plan) AS x
+								 WHERE x.relation = c.conrelid AND x.name = c.conname)
+				ELSE e.def IS NOT NULL
+					OR partshift.foreign_key_is_carried(c.oid, s.from_rel, s.key_columns) END
 		UNION ALL
 		SELECT s.*, NULL, d.def
 		FROM side AS s,

@@ -229,6 +229,10 @@ AS $$
 			AND object IN (e.entry ->> 'name', 'index ' || quote_ident(e.entry ->> 'name'),
 						   format('index %I.%I', job.schema_name, e.entry ->> 'name'),
 						   'constraint ' || quote_ident(e.entry ->> 'name'))),
+		CASE WHEN class = 'reference' AND EXISTS (
+				SELECT FROM partshift.extended_keys(job.plan) AS x
+				WHERE object = format('%I of table %s', x.name, x.relation::regclass))
+			THEN 'It was extended by the partition key.' END,
 		CASE WHEN class IN ('constraint', 'reference') AND before ~ '^FOREIGN KEY' AND after IS NULL
 			THEN 'It was to be left off: foreign_keys => ''drop''.' END,
 		CASE WHEN class = 'constraint' AND before ~ ' NO INHERIT'

@@ -192,7 +192,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT t.run_as, t.command
 	FROM (
-		SELECT 1 AS part, i.n, NULL::bigint AS m, i.run_as, i.command
+		SELECT 0 AS part, i.n, NULL::bigint AS m, i.run_as, i.command
+		FROM partshift.extension_commands(rewire_tasks.job_id)
+			WITH ORDINALITY AS i (run_as, command, n)
+		WHERE NOT rewire_tasks.reverse
+		UNION ALL
+		SELECT 1, i.n, NULL, i.run_as, i.command
 		FROM partshift.replica_identity_commands(rewire_tasks.job_id)
 			WITH ORDINALITY AS i (run_as, command, n)
 		WHERE NOT rewire_tasks.reverse

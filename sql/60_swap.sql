@@ -372,6 +372,10 @@ AS $$
 				AND (swap_relations.with_neighbours OR s.is_shadow),
 			unnest(ARRAY[c.conrelid, c.confrelid]) AS v (relid)
 		UNION
+		SELECT x.relation
+		FROM partshift.job AS j, partshift.extended_keys(j.plan) AS x
+		WHERE j.job_id = swap_relations.job_id
+		UNION
 		SELECT d.relation
 		FROM dependent AS d
 		WHERE d.with_partitions

@@ -108,7 +108,8 @@ CREATE FUNCTION partshift.convert(
 	keep_legacy boolean DEFAULT NULL,
 	reverse_sync boolean DEFAULT NULL,
 	cost_delay double precision DEFAULT NULL,
-	cost_limit integer DEFAULT NULL)
+	cost_limit integer DEFAULT NULL,
+	extend_columns jsonb DEFAULT NULL)
 RETURNS integer
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -121,12 +122,13 @@ AS $$
 			'workers', workers, 'foreign_keys', foreign_keys,
 			'unique_keys', unique_keys, 'legacy_name', legacy_name,
 			'keep_legacy', keep_legacy, 'reverse_sync', reverse_sync,
-			'cost_delay', cost_delay, 'cost_limit', cost_limit))
+			'cost_delay', cost_delay, 'cost_limit', cost_limit,
+			'extend_columns', extend_columns))
 		|| CASE WHEN bounds IS NULL THEN '{}' ELSE jsonb_build_object('bounds', bounds) END
 		|| CASE WHEN lists IS NULL THEN '{}' ELSE jsonb_build_object('lists', lists) END)
 $$;
 
-COMMENT ON FUNCTION partshift.convert(regclass, text, text, integer, text, integer, jsonb, text, jsonb, text, text, text, text, integer, text, text, text, boolean, boolean, double precision, integer) IS
+COMMENT ON FUNCTION partshift.convert(regclass, text, text, integer, text, integer, jsonb, text, jsonb, text, text, text, text, integer, text, text, text, boolean, boolean, double precision, integer, jsonb) IS
 'starts to convert a table to a partitioned one and returns the number of the job';
 
 /* The arguments are those of convert(). */
@@ -151,7 +153,8 @@ CREATE FUNCTION partshift.plan(
 	keep_legacy boolean DEFAULT NULL,
 	reverse_sync boolean DEFAULT NULL,
 	cost_delay double precision DEFAULT NULL,
-	cost_limit integer DEFAULT NULL)
+	cost_limit integer DEFAULT NULL,
+	extend_columns jsonb DEFAULT NULL)
 RETURNS TABLE(severity text, topic text, object text, detail text, hint text)
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -166,12 +169,13 @@ AS $$
 				'workers', workers, 'foreign_keys', foreign_keys,
 				'unique_keys', unique_keys, 'legacy_name', legacy_name,
 				'keep_legacy', keep_legacy, 'reverse_sync', reverse_sync,
-				'cost_delay', cost_delay, 'cost_limit', cost_limit))
+				'cost_delay', cost_delay, 'cost_limit', cost_limit,
+			'extend_columns', extend_columns))
 			|| CASE WHEN bounds IS NULL THEN '{}' ELSE jsonb_build_object('bounds', bounds) END
 			|| CASE WHEN lists IS NULL THEN '{}' ELSE jsonb_build_object('lists', lists) END)->'findings')
 		 WITH ORDINALITY AS f(finding, position)
 	ORDER BY position
 $$;
 
-COMMENT ON FUNCTION partshift.plan(regclass, text, text, integer, text, integer, jsonb, text, jsonb, text, text, text, text, integer, text, text, text, boolean, boolean, double precision, integer) IS
+COMMENT ON FUNCTION partshift.plan(regclass, text, text, integer, text, integer, jsonb, text, jsonb, text, text, text, text, integer, text, text, text, boolean, boolean, double precision, integer, jsonb) IS
 'what convert() with the same arguments would build, carry and refuse; changes nothing';

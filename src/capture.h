@@ -17,7 +17,9 @@ typedef enum PshTriggerKind
 {
 	PSH_TRIGGER_CAPTURE,		/* on the source: log what is touched */
 	PSH_TRIGGER_MIRROR,			/* on the source: write the shadow too */
-	PSH_TRIGGER_REVERSE			/* on the new table: write legacy too */
+	PSH_TRIGGER_REVERSE,		/* on the new table: write legacy too */
+	PSH_TRIGGER_HOLD,			/* on the source, see reference.c */
+	PSH_TRIGGER_PUSH
 } PshTriggerKind;
 
 extern void psh_triggers_install(Oid relid, PshTriggerKind kind,

@@ -168,6 +168,7 @@ lead_rewire(PshJob *job)
 {
 	static int	prepared = 0;
 	int			direction = job->reverse ? -job->id : job->id;
+	PshStep		step;
 
 	if (prepared != direction)
 	{
@@ -175,9 +176,10 @@ lead_rewire(PshJob *job)
 			return PSH_STEP_AGAIN;
 		prepared = direction;
 	}
-	if (psh_rewire_run(job) == PSH_STEP_FINISHED)
+	step = psh_rewire_run(job);
+	if (step == PSH_STEP_FINISHED)
 		prepared = 0;
-	return PSH_STEP_AGAIN;
+	return step == PSH_STEP_FINISHED ? PSH_STEP_AGAIN : step;
 }
 
 static PshStep

@@ -22,6 +22,9 @@
 #include "rewire.h"
 #include "snapshots.h"
 #include "sql.h"
+#include "throttle.h"
+
+#define CONCURRENT_BUILD "CREATE INDEX CONCURRENTLY"
 
 /*
  * Store the statements to run, unless they are stored.  Those of the first
@@ -97,8 +100,48 @@ mark_done(int job_id, int task_no)
 }
 
 /*
- * Run the next statement.  Returns AGAIN while there may be more; FINISHED
- * once the job has gone on to verify.
+ * A statement that builds an index while the table is written has transactions
+ * of its own.  If it ends and the mark is lost, it finds the index next time.
+ */
+static void
+build_concurrently(int job_id, int task_no, const char *command)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(job_id)};
+
+	psh_txn_begin("rewire");
+	psh_sql(SPI_OK_SELECT, "SELECT partshift.drop_unfinished_indexes($1)",
+			1, types, values, NULL);
+	psh_txn_commit();
+	psh_sql_run_alone(command);
+	psh_txn_begin("rewire");
+	mark_done(job_id, task_no);
+	psh_txn_commit();
+}
+
+/*
+ * Run a statement and mark it done.  One that yields a number has left so many
+ * rows to others and is run again: then false is returned.
+ */
+static bool
+run_statement(const PshJob *job, int task_no, Oid run_as, const char *command)
+{
+	int64		left;
+
+	pgstat_report_activity(STATE_RUNNING, command);
+	psh_throttle_set(job, 1);
+	psh_throttle_start();
+	left = psh_sql_run(run_as, command);
+	psh_throttle_rest();
+	if (left == 0)
+		mark_done(job->id, task_no);
+	return left == 0;
+}
+
+/*
+ * Run the next statement.  Returns AGAIN while there may be more, REST when
+ * the next one has to wait for others; FINISHED once the job has gone on to
+ * verify.
  *
  * A transaction with a snapshot older than the end of reconcile would fail
  * to serialize when an action of a new key met a row it cannot see, hence the
@@ -107,14 +150,19 @@ mark_done(int job_id, int task_no)
 PshStep
 psh_rewire_run(PshJob *job)
 {
+	MemoryContext keep = CurrentMemoryContext;
 	int			task_no;
 	Oid			run_as;
 	char	   *command;
+	bool		done = true;
 
+	if (psh_throttle_pay() > 0)
+		return PSH_STEP_AGAIN;
 	if (psh_snapshots_wait(job) != PSH_STEP_FINISHED)
 		return PSH_STEP_AGAIN;
 
 	psh_txn_begin("rewire");
+	MemoryContextSwitchTo(keep);
 	task_no = next_task(job->id, &run_as, &command);
 	if (task_no < 0)
 	{
@@ -122,9 +170,14 @@ psh_rewire_run(PshJob *job)
 		psh_txn_commit();
 		return PSH_STEP_FINISHED;
 	}
-	pgstat_report_activity(STATE_RUNNING, command);
-	psh_sql_run(run_as, command);
-	mark_done(job->id, task_no);
+	if (strncmp(command, CONCURRENT_BUILD, strlen(CONCURRENT_BUILD)) == 0)
+	{
+		psh_txn_commit();
+		MemoryContextSwitchTo(keep);
+		build_concurrently(job->id, task_no, command);
+		return PSH_STEP_AGAIN;
+	}
+	done = run_statement(job, task_no, run_as, command);
 	psh_txn_commit();
-	return PSH_STEP_AGAIN;
+	return done ? PSH_STEP_AGAIN : PSH_STEP_REST;
 }

@@ -21,11 +21,16 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "pgstat.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/snapmgr.h"
 
 #include "fence.h"
@@ -170,12 +175,14 @@ psh_sql_text(int row, int column)
 
 /*
  * Run one command through SPI as the given role; InvalidOid: as we are.
+ * Returns the value of a query that yields one bigint, 0 for others.
  */
-void
+int64
 psh_sql_run(Oid run_as, const char *command)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	PshUser		saved;
+	int64		value = 0;
 	int			result;
 
 	if (OidIsValid(run_as))
@@ -187,8 +194,71 @@ psh_sql_run(Oid run_as, const char *command)
 	if (result < 0)
 		elog(ERROR, "could not run command (%s): %s",
 			 SPI_result_code_string(result), command);
+	if (result == SPI_OK_SELECT && SPI_processed == 1 &&
+		SPI_gettypeid(SPI_tuptable->tupdesc, 1) == INT8OID)
+	{
+		bool		isnull;
+		Datum		datum = psh_sql_value(0, 1, &isnull);
+
+		value = isnull ? 0 : DatumGetInt64(datum);
+	}
 	if (OidIsValid(run_as))
 		psh_user_restore(&saved);
+	return value;
+}
+
+static PlannedStmt *
+parse_utility(const char *command)
+{
+	PlannedStmt *stmt = makeNode(PlannedStmt);
+	RawStmt    *raw = linitial_node(RawStmt, pg_parse_query(command));
+
+	stmt->commandType = CMD_UTILITY;
+	stmt->canSetTag = true;
+	stmt->utilityStmt = raw->stmt;
+	stmt->stmt_location = raw->stmt_location;
+	stmt->stmt_len = raw->stmt_len;
+	return stmt;
+}
+
+/*
+ * Run a command that begins and ends transactions of its own, as CREATE INDEX
+ * CONCURRENTLY does; outside a transaction.  It waits for others without
+ * holding them up, so there is no limit to that.
+ */
+void
+psh_sql_run_alone(const char *command)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
+												  "partshift command",
+												  ALLOCSET_DEFAULT_SIZES);
+	const char *timeout = pstrdup(GetConfigOption("lock_timeout", false, false));
+
+	pgstat_report_activity(STATE_RUNNING, command);
+	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		MemoryContextSwitchTo(context);
+		PortalContext = context;
+		PushActiveSnapshot(GetTransactionSnapshot());
+		ProcessUtility(parse_utility(command), command, false,
+					   PROCESS_UTILITY_TOPLEVEL, NULL, NULL, None_Receiver,
+					   NULL);
+		if (ActiveSnapshotSet())
+			PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_FINALLY();
+	{
+		PortalContext = NULL;
+		SetConfigOption("lock_timeout", timeout, PGC_SUSET, PGC_S_OVERRIDE);
+		MemoryContextSwitchTo(caller);
+		MemoryContextDelete(context);
+	}
+	PG_END_TRY();
+	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
 /*

@@ -54,7 +54,9 @@ static const struct
 {
 	{"partshift_capture", "capture_row", NULL, true},
 	{"partshift_mirror", "mirror_row", "mirror_truncate", true},
-	{"partshift_reverse", "reverse_row", "reverse_truncate", false}
+	{"partshift_reverse", "reverse_row", "reverse_truncate", false},
+	{"partshift_hold", "hold_reference", NULL, true},
+	{"partshift_push", "push_reference", NULL, true}
 };
 
 static Oid
