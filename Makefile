@@ -60,6 +60,7 @@ REGRESS = \
 	convert_list \
 	convert_range \
 	dependents \
+	extend \
 	guard \
 	guard_reach \
 	identifiers \
@@ -83,6 +84,7 @@ ISOLATION = \
 	copy_overflow \
 	copy_race \
 	fk_actions \
+	fk_extend \
 	fk_parent \
 	mirror_begin \
 	mirror_nested \
