@@ -104,6 +104,7 @@ AS $$
 			AS rule(applies, sqlstate, message, detail, hint),
 		 partshift.refused('foreign key', v.name, rule.sqlstate, rule.message, rule.detail, rule.hint) f
 	WHERE rule.applies
+	ORDER BY v.child::regclass::text COLLATE "C", v.name, rule.message COLLATE "C"
 $$;
 
 COMMENT ON FUNCTION partshift.check_extended_columns(oid, jsonb, jsonb) IS
