@@ -24,6 +24,9 @@
 
 #define REAL(name) ((__typeof__(&name)) dlsym(RTLD_NEXT, #name))
 
+/* Servers from 16 on have what a module does not export hidden. */
+#pragma GCC visibility push(default)
+
 /* The directory that is full, with its links resolved; false if none is. */
 static int
 full_directory(char *directory)
