@@ -13,6 +13,7 @@ OBJS = \
 	src/duplicate.o \
 	src/ending.o \
 	src/fence.o \
+	src/fill.o \
 	src/funcs.o \
 	src/guard.o \
 	src/hooks.o \
@@ -28,6 +29,7 @@ OBJS = \
 	src/phases.o \
 	src/prepare.o \
 	src/privileges.o \
+	src/push.o \
 	src/reconcile.o \
 	src/reference.o \
 	src/rewire.o \
