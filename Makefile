@@ -67,6 +67,7 @@ REGRESS = \
 	guard_reach \
 	identifiers \
 	key_types \
+	legacy_triggers \
 	mirror \
 	options \
 	orders \
