@@ -33,9 +33,11 @@ sub import_from
 sub waits_for
 {
 	my ($job, $session) = @_;
+	my $waits = "phase = 'rewire' AND blocker_pid = $session->{pid}";
 
-	return await($node, "SELECT phase = 'rewire' AND blocker_pid = $session->{pid}
+	await($node, "SELECT $waits OR phase IN ('verify', 'ready', 'swap', 'done')
 		FROM partshift.job WHERE job_id = $job");
+	return query("SELECT $waits FROM partshift.job WHERE job_id = $job") eq 't';
 }
 
 query(q{
