@@ -109,8 +109,10 @@ COMMENT ON MATERIALIZED VIEW totals IS 'by shelf';
 GRANT SELECT ON totals TO partshift_owner;
 CREATE VIEW on_totals AS SELECT sum(n) FROM totals;
 RESET ROLE;
+SET client_min_messages = error;
 CREATE PUBLICATION lib_books FOR TABLE books (id, shelf) WHERE (shelf > 1), sales
 	WITH (publish_via_partition_root);
+SET client_min_messages = warning;
 REVOKE CREATE ON SCHEMA lib FROM partshift_other;
 
 INSERT INTO books SELECT g, g % 5, 'title ' || g, g FROM generate_series(1, 300) g;
@@ -222,7 +224,9 @@ REVOKE USAGE ON SCHEMA lib FROM partshift_other;
 :refused;
 ROLLBACK;
 BEGIN;
+SET client_min_messages = error;
 CREATE PUBLICATION lib_more FOR TABLE books;
+SET client_min_messages = warning;
 :refused;
 ROLLBACK;
 BEGIN;
