@@ -14,7 +14,9 @@
  * The owner may lack the right to create a relation in the table's schema, so
  * the tables are made in a schema of the owner's that lives as long as the
  * transaction.  There the parent can bear the source's name, which the text
- * of a policy may mention.
+ * of a policy may mention.  They move under a short name and are renamed
+ * then: for a long name that of the array type is cut, and only a renaming
+ * finds another when it is taken.
  *
  * The order matters: what leaves inherit when they are created comes before
  * them, what they would inherit wrongly (constraints that are NOT VALID)
@@ -172,10 +174,13 @@ BEGIN
 	RETURN QUERY VALUES
 		(NULL::oid,
 		 format('ALTER TABLE %I.%I RENAME TO %I', scratch, job.table_name,
-				shadow)),
+				scratch)),
 		(NULL,
-		 format('ALTER TABLE %I.%I SET SCHEMA %I', scratch, shadow,
+		 format('ALTER TABLE %I.%I SET SCHEMA %I', scratch, scratch,
 				job.schema_name)),
+		(NULL,
+		 format('ALTER TABLE %I.%I RENAME TO %I', job.schema_name, scratch,
+				shadow)),
 		(NULL,
 		 format('ALTER TABLE %I.%I SET TABLESPACE %I', job.schema_name,
 				shadow, partshift.shadow_tablespace(job.relid)));
@@ -315,6 +320,7 @@ AS $$
 	), leaf AS (
 		SELECT l.place, l.entry ->> 'bound' AS bound,
 			l.entry ->> 'name' AS name,
+			format('partshift_build_%s_%s', job.job_id, l.place) AS first_name,
 			format('%I.%I', job.schema_name, l.entry ->> 'name') AS qualified
 		FROM jsonb_array_elements(job.plan -> 'leaves')
 			WITH ORDINALITY AS l(entry, place)
@@ -324,15 +330,20 @@ AS $$
 				   'WITH (%s)',
 				   CASE s.relpersistence WHEN 'u' THEN 'UNLOGGED '
 						ELSE '' END,
-				   s.scratch, l.name, s.shadow, l.bound, s.options)
+				   s.scratch, l.first_name, s.shadow, l.bound, s.options)
 		FROM leaf l, source s
 		UNION ALL
 		SELECT l.place, 2, NULL::oid,
-			format('ALTER TABLE %I.%I SET SCHEMA %I', s.scratch, l.name,
+			format('ALTER TABLE %I.%I SET SCHEMA %I', s.scratch, l.first_name,
 				   job.schema_name)
 		FROM leaf l, source s
 		UNION ALL
-		SELECT l.place, 3, NULL::oid, format('ALTER TABLE %s %s',
+		SELECT l.place, 3, NULL::oid,
+			format('ALTER TABLE %I.%I RENAME TO %I', job.schema_name,
+				   l.first_name, l.name)
+		FROM leaf l
+		UNION ALL
+		SELECT l.place, 4, NULL::oid, format('ALTER TABLE %s %s',
 			l.qualified, c.change)
 		FROM leaf l, source s, LATERAL (
 			SELECT string_agg(v.change, ', ')
@@ -343,7 +354,7 @@ AS $$
 			) AS c(change)
 		WHERE c.change IS NOT NULL
 		UNION ALL
-		SELECT NULL, 4, NULL::oid, format('ALTER TABLE %s %s', s.shadow,
+		SELECT NULL, 5, NULL::oid, format('ALTER TABLE %s %s', s.shadow,
 			c.change)
 		FROM source s, LATERAL (
 			SELECT string_agg(v.change, ', ')
