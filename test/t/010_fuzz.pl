@@ -261,7 +261,7 @@ subtest 'triggers' => sub {
 			{
 				for my $arguments ('', "'1'", "'1', 'public.aim'", '1, AIM, HOME, BASE', '1, AIM, HOME, BASE, id',
 					'1, AIM, HOME, BASE, id, n', '1, HOME, HOME, BASE, id', '1, 1259, HOME, BASE, oid', "x, y, z, '', ''",
-					'1, 0, HOME, BASE, id', '1, AIM, HOME, BASE' . ', id' x 40)
+					'1, 0, HOME, BASE, id', '1, HOME, HOME, BASE, xmin', '1, AIM, HOME, BASE' . ', id' x 40)
 				{
 					my ($when, $level) = split / %s /, $kind;
 					my $a = $arguments =~ s/AIM/' || 'public.aim'::regclass::oid || '/gr
