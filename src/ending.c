@@ -14,6 +14,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -80,6 +81,7 @@ psh_ending_finalize(PshJob *job)
 
 	psh_txn_begin("finalize");
 	locked = psh_job_lock(job->id);
+	LockRelationOid(locked->relid, AccessExclusiveLock);
 	if (!keeps_legacy(locked->id) &&
 		get_rel_relkind(locked->relid) == RELKIND_RELATION)
 		psh_sql_run(InvalidOid,

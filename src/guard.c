@@ -119,19 +119,32 @@ end_search(const PshUser *saved)
 	psh_user_restore(saved);
 }
 
-/* Run a query that yields a conflict; whether there is one. */
 static bool
-search(const char *query, int nargs, Oid *types, Datum *values)
+search_once(SPIPlanPtr plan, Datum *values, const char *query)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	SPIPlanPtr	plan = SPI_prepare(query, nargs, types);
 
-	if (plan == NULL ||
-		SPI_execute_snapshot(plan, values, NULL, snapshot, InvalidSnapshot,
+	if (SPI_execute_snapshot(plan, values, NULL, snapshot, InvalidSnapshot,
 							 true, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not run query: %s", query);
 	UnregisterSnapshot(snapshot);
 	return SPI_processed > 0;
+}
+
+/*
+ * Run a query that yields a conflict; whether there is one.  What deparses
+ * definitions reads the catalogs as they are now, the query itself as they
+ * were in its snapshot: a swap that is committed in between looks like a
+ * change.  So what was found is looked for once more.
+ */
+static bool
+search(const char *query, int nargs, Oid *types, Datum *values)
+{
+	SPIPlanPtr	plan = SPI_prepare(query, nargs, types);
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare query: %s", query);
+	return search_once(plan, values, query) && search_once(plan, values, query);
 }
 
 /* Refuse the command for the conflict that search() has found. */

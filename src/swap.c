@@ -21,6 +21,7 @@
 #include "portability/instr_time.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timeout.h"
 
 #include "capture.h"
 #include "default_leaf.h"
@@ -31,6 +32,13 @@
 #include "snapshots.h"
 #include "sql.h"
 #include "swap.h"
+
+/*
+ * Conditions of triggers and definitions of views are parsed under the locks,
+ * which may call functions of their owners: those have so long, in
+ * milliseconds, before the swap is given up (57014).
+ */
+#define LONGEST_EXCHANGE 5000
 
 /* What is found out before the locks. */
 typedef struct SwapPlan
@@ -293,10 +301,12 @@ psh_swap_run(PshJob *job)
 		psh_neighbours_lock(job->id, true, plan->relations, &since);
 	if (ready)
 	{
+		enable_timeout_after(STATEMENT_TIMEOUT, LONGEST_EXCHANGE);
 		check_unchanged(locked);
 		check_mirror(locked, plan->from);
 		exchange(plan, locked);
 		record(locked, since);
+		disable_timeout(STATEMENT_TIMEOUT, false);
 	}
 	psh_txn_commit();
 	MemoryContextSwitchTo(keep);

@@ -41,6 +41,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 
 #include "compat.h"
 #include "fence.h"
@@ -278,6 +279,7 @@ recover(MemoryContext context)
 		EmitErrorReport();
 	FlushErrorState();
 	AbortOutOfAnyTransaction();
+	disable_timeout(STATEMENT_TIMEOUT, false);
 	psh_fence_expect(false);
 	psh_throttle_stop();
 	pgstat_report_activity(STATE_IDLE, NULL);

@@ -189,6 +189,39 @@ UNION ALL (SELECT * FROM probe.surroundings() EXCEPT ALL TABLE was);
 SELECT count(*) FROM since;
 SELECT on_shelf(3);
 
+-- Code of a view's owner that is called while the view is read again cannot
+-- keep the table locked.
+SET ROLE partshift_owner;
+CREATE TABLE pace (seconds integer);
+GRANT SELECT ON pace TO partshift_other;
+GRANT CREATE ON SCHEMA lib TO partshift_other;
+SET ROLE partshift_other;
+CREATE FUNCTION lib.dawdle(integer) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_sleep(seconds) FROM lib.pace;
+	RETURN true;
+END
+$$;
+CREATE DOMAIN lib.slow AS integer CHECK (lib.dawdle(VALUE));
+CREATE TYPE lib.slowly AS (n lib.slow);
+CREATE VIEW lib.dawdling AS SELECT id, '(1)'::lib.slowly AS s FROM books;
+RESET ROLE;
+REVOKE CREATE ON SCHEMA lib FROM partshift_other;
+SELECT partshift.convert('books', 'hash', 'shelf', partitions => 2, swap => 'manual',
+	legacy_name => 'books_old') AS job \gset
+CALL probe.finish(:job);
+INSERT INTO pace VALUES (100);
+SELECT partshift.swap(:job);
+CALL probe.finish(:job);
+SELECT probe.state(:job);
+DELETE FROM pace;
+SELECT partshift.resume(:job);
+CALL probe.finish(:job);
+SELECT probe.state(:job);
+SELECT partshift.rollback(:job);
+CALL probe.finish(:job);
+DROP VIEW lib.dawdling;
+
 -- What cannot be carried is refused before anything is made.
 \set refused 'SELECT probe.refusal($$SELECT partshift.convert(''books'', ''hash'', ''shelf'', partitions => 2)$$)'
 BEGIN;
