@@ -5,6 +5,7 @@
 #   private_build ARGS    build and install there; ARGS go to make
 #   private_start LINES   initdb, then start with these lines of configuration
 #   as_user COMMAND       run in the copy of the sources, as a client of it
+#   run_env=(NAME=VALUE)  what else is in its environment
 #
 # Everything is below one temporary directory, $work, which goes when the
 # script ends, however it ends.  The copied installation finds its libraries
@@ -12,6 +13,8 @@
 # the packaged server, and an existing server is neither looked at nor used.
 # PostgreSQL refuses to run as root: then all of it belongs to the packages'
 # user "postgres".
+
+run_env=()
 
 private_setup() {
 	local source pg_config dir file
@@ -62,7 +65,7 @@ as_user() {
 		exec "${run_as[@]}" env -i HOME="$work" PATH="$bin:$PATH" \
 			LANG=C.UTF-8 TMPDIR="$work/tmp" \
 			PGHOST="$work/socket" PGPORT="$port" PGUSER=postgres \
-			PGDATABASE=postgres PGTZ=UTC "$@"
+			PGDATABASE=postgres PGTZ=UTC "${run_env[@]}" "$@"
 	)
 }
 
