@@ -138,7 +138,6 @@ authority_has(PshTable *authority, PshLeaf *follower, TupleTableSlot *holder,
 	Datum		identity[INDEX_MAX_KEYS];
 	PshLeaf    *leaf;
 	TupleTableSlot *slot;
-	AttrMap    *map;
 	bool		has;
 
 	psh_identity_read(holder, follower->columns, authority->nidentity, identity);
@@ -150,8 +149,9 @@ authority_has(PshTable *authority, PshLeaf *follower, TupleTableSlot *holder,
 					   NULL) == PSH_FOUND;
 	if (has)
 	{
-		map = psh_attrmap_by_name(RelationGetDescr(leaf->rel),
-								  RelationGetDescr(follower->rel));
+		AttrMap    *map = psh_attrmap_by_name(RelationGetDescr(leaf->rel),
+											  RelationGetDescr(follower->rel));
+
 		ExecClearTuple(holder);
 		execute_attr_map_slot(map, slot, holder);
 		has = has_value(follower, holder, index, info, keys);

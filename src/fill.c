@@ -131,10 +131,10 @@ fill(const PshReference *ref, TriggerData *event, HeapTuple tuple, HeapTuple old
 	Datum		values[INDEX_MAX_KEYS];
 	bool		nulls[INDEX_MAX_KEYS] = {0};
 	int			missing;
-	int			key_nulls = psh_reference_read(rel, tuple, (char **) ref->child_key,
+	int			key_nulls = psh_reference_read(rel, tuple, ref->child_key,
 										 ref->nkeys, columns, keys);
 
-	missing = psh_reference_read(rel, tuple, (char **) ref->child_more, ref->nmore,
+	missing = psh_reference_read(rel, tuple, ref->child_more, ref->nmore,
 						   columns, values);
 	if (key_nulls > ref->nkeys || missing > ref->nmore)
 		return tuple;
@@ -149,8 +149,8 @@ fill(const PshReference *ref, TriggerData *event, HeapTuple tuple, HeapTuple old
 	{
 		if (missing == 0 &&
 			(old == NULL ||
-			 !psh_reference_changed(rel, (char **) ref->child_key, ref->nkeys, old, tuple) ||
-			 psh_reference_changed(rel, (char **) ref->child_more, ref->nmore, old, tuple)))
+			 !psh_reference_changed(rel, ref->child_key, ref->nkeys, old, tuple) ||
+			 psh_reference_changed(rel, ref->child_more, ref->nmore, old, tuple)))
 			return tuple;
 		if (!may_refer(ref, rel->rd_rel->relowner) ||
 			!look_up(ref, event->tg_trigger->tgoid, keys, values))

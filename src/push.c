@@ -53,13 +53,13 @@ partshift_hold_reference(PG_FUNCTION_ARGS)
 {
 	TriggerData *event = psh_reference_event(fcinfo, true);
 	ItemPointerData tid = event->tg_trigtuple->t_self;
-	TupleTableSlot *slot;
 	TM_FailureData failure;
 	PshReference	ref;
 
 	if (parent_changes(&ref, event))
 	{
-		slot = table_slot_create(event->tg_relation, NULL);
+		TupleTableSlot *slot = table_slot_create(event->tg_relation, NULL);
+
 		(void) table_tuple_lock(event->tg_relation, &tid, GetLatestSnapshot(),
 								slot, GetCurrentCommandId(true),
 								LockTupleExclusive, LockWaitBlock, 0,

@@ -255,8 +255,8 @@ psh_reference_run(PshSavedPlan *saved, Datum *values, int expected,
  * both versions.
  */
 bool
-psh_reference_changed(Relation rel, char **names, int n, HeapTuple old,
-					  HeapTuple new)
+psh_reference_changed(Relation rel, char *const *names, int n,
+					  HeapTuple old, HeapTuple new)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	int			i;
@@ -287,7 +287,7 @@ psh_reference_changed(Relation rel, char **names, int n, HeapTuple old,
  * the table has no column of some name.
  */
 int
-psh_reference_read(Relation rel, HeapTuple tuple, char **names, int n,
+psh_reference_read(Relation rel, HeapTuple tuple, char *const *names, int n,
 				   int *columns, Datum *values)
 {
 	int			nulls = 0;

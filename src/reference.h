@@ -39,10 +39,10 @@ typedef struct PshSavedPlan
 extern bool psh_reference_load(PshReference *ref, Oid constraint, char **args,
 							   int nargs, int first);
 extern TriggerData *psh_reference_event(FunctionCallInfo fcinfo, bool before);
-extern bool psh_reference_changed(Relation rel, char **names, int n,
+extern bool psh_reference_changed(Relation rel, char *const *names, int n,
 								  HeapTuple old, HeapTuple new);
-extern int	psh_reference_read(Relation rel, HeapTuple tuple, char **names,
-							   int n, int *columns, Datum *values);
+extern int	psh_reference_read(Relation rel, HeapTuple tuple,
+							   char *const *names, int n, int *columns, Datum *values);
 
 extern void psh_reference_become(Oid owner, PshUser *saved);
 extern void psh_reference_leave(const PshUser *saved);
