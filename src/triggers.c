@@ -126,12 +126,21 @@ psh_triggers_install(Oid relid, PshTriggerKind kind, const PshJob *job)
 		create_trigger(lfirst_oid(cell), relid, kind, job, false);
 }
 
+/*
+ * The relation's trigger i is looked at last: looking a function up can have
+ * the relation's entry in the cache built anew, with other triggers' memory.
+ */
 static bool
-is_of_kind(const Trigger *trigger, PshTriggerKind kind, const PshJob *job)
+is_of_kind(Relation rel, int i, PshTriggerKind kind, const PshJob *job)
 {
-	return (trigger->tgfoid == function_oid(kinds[kind].row_function) ||
-			(kinds[kind].truncate_function &&
-			 trigger->tgfoid == function_oid(kinds[kind].truncate_function)))
+	Oid			row = function_oid(kinds[kind].row_function);
+	Oid			truncate = InvalidOid;
+	const Trigger *trigger;
+
+	if (kinds[kind].truncate_function)
+		truncate = function_oid(kinds[kind].truncate_function);
+	trigger = &rel->trigdesc->triggers[i];
+	return (trigger->tgfoid == row || trigger->tgfoid == truncate)
 		&& trigger->tgnargs > FIXED_ARGS && psh_trigger_job(trigger) == job->id;
 }
 
@@ -148,7 +157,7 @@ psh_triggers_disable(Oid relid, PshTriggerKind kind, const PshJob *job)
 	int			i;
 
 	for (i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
-		if (is_of_kind(&rel->trigdesc->triggers[i], kind, job))
+		if (is_of_kind(rel, i, kind, job))
 			names = lappend(names,
 							pstrdup(rel->trigdesc->triggers[i].tgname));
 	foreach(cell, names)
@@ -167,12 +176,13 @@ drop_from(Oid relid, const PshJob *job)
 
 	for (i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
 	{
-		Trigger    *trigger = &rel->trigdesc->triggers[i];
+		const Trigger *trigger;
 		ObjectAddress address;
 
 		for (kind = 0; kind < lengthof(kinds); kind++)
-			if (is_of_kind(trigger, kind, job))
+			if (is_of_kind(rel, i, kind, job))
 				break;
+		trigger = &rel->trigdesc->triggers[i];
 		if (kind == lengthof(kinds) || trigger->tgisclone)
 			continue;
 		ObjectAddressSet(address, TriggerRelationId, trigger->tgoid);
@@ -213,7 +223,7 @@ psh_triggers_in_place(Oid relid, PshTriggerKind kind, const PshJob *job)
 	int			i;
 
 	for (i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
-		if (is_of_kind(&rel->trigdesc->triggers[i], kind, job) &&
+		if (is_of_kind(rel, i, kind, job) &&
 			rel->trigdesc->triggers[i].tgenabled == TRIGGER_FIRES_ALWAYS)
 			wanted--;
 	table_close(rel, NoLock);
