@@ -381,6 +381,7 @@ resume_jobs(void)
 				"SELECT job_id FROM partshift.job WHERE status = 'active'"
 				" AND (request IS NOT NULL OR reverse"
 				" OR phase NOT IN ('ready', 'done')"
+				" OR (phase = 'done' AND plan ? 'inventory')"
 				" OR (phase = 'ready'"
 				" AND (swap_requested OR swap_mode = 'auto')))",
 				0, NULL, NULL, NULL);
