@@ -86,7 +86,10 @@ psh_ddl_read_done(PshTouched *touched)
 	uint64		n;
 	uint64		i;
 
-	/* REINDEX without CONCURRENTLY changes nothing that we rely on. */
+	/*
+	 * Event triggers fire for REINDEX since 17.  Indexes are found by their
+	 * names, so that it harms nothing, CONCURRENTLY neither.
+	 */
 	n = psh_sql(SPI_OK_SELECT,
 				"SELECT c.classid, c.objid, c.command"
 				" FROM pg_catalog.pg_event_trigger_ddl_commands() AS c"
@@ -107,21 +110,6 @@ psh_ddl_read_done(PshTouched *touched)
 			touch_parts(touched,
 						(const CollectedCommand *) DatumGetPointer(command));
 	}
-}
-
-static bool
-is_concurrent_reindex(const ReindexStmt *stmt)
-{
-	ListCell   *cell;
-
-	foreach(cell, stmt->params)
-	{
-		DefElem    *option = lfirst_node(DefElem, cell);
-
-		if (strcmp(option->defname, "concurrently") == 0)
-			return defGetBoolean(option);
-	}
-	return false;
 }
 
 /*
@@ -173,13 +161,6 @@ psh_ddl_read_concurrent(PshTouched *touched)
 		IndexStmt  *stmt = (IndexStmt *) parsetree;
 
 		if (stmt->concurrent)
-			touch_named(touched, stmt->relation);
-	}
-	else if (IsA(parsetree, ReindexStmt))
-	{
-		ReindexStmt *stmt = (ReindexStmt *) parsetree;
-
-		if (stmt->relation && is_concurrent_reindex(stmt))
 			touch_named(touched, stmt->relation);
 	}
 	else if (IsA(parsetree, DropStmt))

@@ -184,8 +184,7 @@ sub _client
 
 	srand($c->{number} + 1);
 	$c->{dbh} = _connect($c->{node});
-	$c->{dbh}->do("UPDATE mark SET n = 0 WHERE client = $c->{number}");
-	($t, $child) = _read_tables($c->{dbh});
+	($t, $child) = @$c{qw(t child)};
 	delete @$t{ grep { $_ % $clients != $c->{number} } keys %$t };
 	delete @$child{ grep { !/^$c->{number}\./ } keys %$child };
 	while (!-e $c->{stop} && getppid == $c->{parent})
@@ -216,8 +215,13 @@ sub clients_start
 	my ($node, $permitted) = @_;
 	my $directory = PostgreSQL::Test::Utils::tempdir;
 	my $parent = $$;
+	my $dbh = _connect($node);
+	my ($t, $child) = _read_tables($dbh);
 	my @pids;
 
+	# All that a client does from now on may meet a server that is gone.
+	$dbh->do('UPDATE mark SET n = 0');
+	$dbh->disconnect;
 	$starts++;
 	for my $number (0 .. $clients - 1)
 	{
@@ -229,7 +233,7 @@ sub clients_start
 		next if $pid;
 		$kept = eval {
 			_client({ number => $number, node => $node, last => 100_000 * $starts, n => 0, parent => $parent,
-				stop => "$directory/stop", acknowledged => 0,
+				stop => "$directory/stop", t => $t, child => $child, acknowledged => 0,
 				committed => 0, lost => 0, refused => 0, wrong => [],
 				permitted => $permitted || qr/^never$/ });
 		} || { wrong => ["client $number: $@"] };
