@@ -164,12 +164,17 @@ partshift_watch_parent(PG_FUNCTION_ARGS)
 {
 	int			job_id = PG_GETARG_INT32(0);
 	Oid			constraint = PG_GETARG_OID(2);
-	Relation	parent = table_open(PG_GETARG_OID(1), ShareRowExclusiveLock);
+	Relation	parent = try_table_open(PG_GETARG_OID(1), ShareRowExclusiveLock);
 	List	   *names = NIL;
 	Datum	   *elements;
 	int			n;
 	int			i;
 
+	if (parent == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist",
+						PG_GETARG_OID(1))));
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(3), TEXTOID, -1, false, TYPALIGN_INT,
 					  &elements, NULL, &n);
 	for (i = 0; i < n; i++)

@@ -245,7 +245,7 @@ subtest 'triggers' => sub {
 		CREATE TABLE public.tried_part PARTITION OF public.tried_parts DEFAULT;
 		CREATE VIEW public.tried_view AS SELECT * FROM public.tried;
 		GRANT TRIGGER, INSERT, SELECT ON public.tried TO stranger});
-	is(@functions + 0, 5, 'the functions are found');
+	is(@functions + 0, 9, 'the functions are found');
 	for my $function (@functions)
 	{
 		like(($node->psql('postgres', "SET SESSION AUTHORIZATION stranger;
