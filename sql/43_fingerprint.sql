@@ -61,11 +61,12 @@ AS $$
 		AND p.refobjid = fingerprint_table.relid
 		AND p.classid = 'pg_class'::regclass AND p.deptype IN ('a', 'i')
 	UNION ALL
-	SELECT format('index %s', (pg_get_indexdef(i.indexrelid), i.indisvalid,
+	/* One that is not valid is not carried: REINDEX CONCURRENTLY may be at work. */
+	SELECT format('index %s', (pg_get_indexdef(i.indexrelid),
 		i.indisprimary, i.indisunique, i.indimmediate, i.indisreplident,
 		i.indisclustered, c.reltablespace)::text)
 	FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-	WHERE i.indrelid = fingerprint_table.relid
+	WHERE i.indrelid = fingerprint_table.relid AND i.indisvalid
 	UNION ALL
 	SELECT format('parent %s', i.inhparent)
 	FROM pg_inherits i WHERE i.inhrelid = fingerprint_table.relid

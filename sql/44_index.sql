@@ -123,6 +123,8 @@ COMMENT ON FUNCTION partshift.index_detail_commands(oid, oid, boolean) IS
 'statements for what an index has beside its definition: statistics targets, comments';
 
 /*
+ * The leaves' indexes go by their names, as planned ones do.
+ *
  * As the owner, because the server folds the constants of an index expression
  * to compare two indexes.  A limited number at a time: each statement locks a
  * leaf and its index until the transaction ends.
@@ -140,7 +142,8 @@ AS $$
 		LATERAL partshift.planned_indexes(j.job_id) AS p
 		JOIN pg_class x ON x.relname = p.shadow_name
 		JOIN partshift.task t ON t.other = p.planned
-		JOIN pg_class c ON c.oid = t.result
+		JOIN pg_index i ON i.indrelid = t.object
+		JOIN pg_class c ON c.oid = i.indexrelid AND c.relname = t.command
 	WHERE j.job_id = attach_commands.job_id AND NOT p.per_partition
 		AND x.relnamespace = s.relnamespace AND x.relkind = 'I'
 		AND t.job_id = j.job_id AND t.phase = 'index' AND t.done
