@@ -151,7 +151,8 @@ AS $$
 		FROM identity AS i
 			JOIN partshift.task AS t ON t.job_id = i.job_id
 				AND t.phase = 'index' AND t.other = i.planned
-			JOIN pg_class AS x ON x.oid = t.result
+			JOIN pg_index AS n ON n.indrelid = t.object
+			JOIN pg_class AS x ON x.oid = n.indexrelid AND x.relname = t.command
 		UNION ALL
 		SELECT i.owner, i.shadow, i.shadow_name
 		FROM identity AS i
@@ -178,7 +179,8 @@ AS $$
 		JOIN pg_index AS i ON i.indexrelid = p.source AND i.indisclustered
 		JOIN partshift.task AS t ON t.job_id = cluster_mark_commands.job_id
 			AND t.phase = 'index' AND t.other = p.planned
-		JOIN pg_class AS x ON x.oid = t.result
+		JOIN pg_index AS n ON n.indrelid = t.object
+		JOIN pg_class AS x ON x.oid = n.indexrelid AND x.relname = t.command
 	ORDER BY t.object
 $$;
 
