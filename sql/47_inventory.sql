@@ -273,15 +273,30 @@ $$;
 COMMENT ON FUNCTION partshift.compare_inventory(integer) IS
 'what the table carried before the swap, beside what it carries now';
 
+/*
+ * Nothing but the names of what is looked at is locked: an object may go while
+ * its definition is deparsed, which is an internal error of the server.  The
+ * report is not worth the job, so what fails is tried again and then left.
+ */
 CREATE FUNCTION partshift.take_inventory(job_id integer)
 RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-	UPDATE partshift.job AS j
-	SET plan = j.plan || jsonb_build_object('inventory',
-		(SELECT coalesce(jsonb_agg(to_jsonb(i)), '[]') FROM partshift.inventory(j.relid) AS i))
-	WHERE j.job_id = take_inventory.job_id
+BEGIN
+	FOR attempt IN 1..3 LOOP
+		BEGIN
+			UPDATE partshift.job AS j
+			SET plan = j.plan || jsonb_build_object('inventory',
+				(SELECT coalesce(jsonb_agg(to_jsonb(i)), '[]')
+				 FROM partshift.inventory(j.relid) AS i))
+			WHERE j.job_id = take_inventory.job_id;
+			RETURN;
+		EXCEPTION WHEN OTHERS THEN
+			RAISE LOG 'could not take the inventory of job %: %', job_id, SQLERRM;
+		END;
+	END LOOP;
+END
 $$;
 
 COMMENT ON FUNCTION partshift.take_inventory(integer) IS
@@ -300,8 +315,16 @@ BEGIN
 		RETURN;
 	END IF;
 	DELETE FROM partshift.carried_object AS c WHERE c.job_id = report_carried.job_id;
-	INSERT INTO partshift.carried_object
-		SELECT report_carried.job_id, c.* FROM partshift.compare_inventory(job_id) AS c;
+	FOR attempt IN 1..3 LOOP
+		BEGIN
+			INSERT INTO partshift.carried_object
+				SELECT report_carried.job_id, c.*
+				FROM partshift.compare_inventory(report_carried.job_id) AS c;
+			EXIT;
+		EXCEPTION WHEN OTHERS THEN
+			RAISE LOG 'could not compare the inventories of job %: %', job_id, SQLERRM;
+		END;
+	END LOOP;
 	UPDATE partshift.job AS j SET plan = j.plan - 'inventory'
 	WHERE j.job_id = report_carried.job_id;
 END
