@@ -141,10 +141,14 @@ static bool
 search(const char *query, int nargs, Oid *types, Datum *values)
 {
 	SPIPlanPtr	plan = SPI_prepare(query, nargs, types);
+	int			looks;
 
 	if (plan == NULL)
 		elog(ERROR, "could not prepare query: %s", query);
-	return search_once(plan, values, query) && search_once(plan, values, query);
+	for (looks = 0; looks < 2; looks++)
+		if (!search_once(plan, values, query))
+			return false;
+	return true;
 }
 
 /* Refuse the command for the conflict that search() has found. */
