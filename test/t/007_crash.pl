@@ -133,7 +133,7 @@ sub drive
 			SELECT phase || ', ' || status || coalesce(' ' || error_sqlstate, '')
 				|| CASE WHEN request IS NULL THEN '' ELSE ', ' || request END
 				|| CASE WHEN phase = 'done' AND status = 'active' AND NOT reverse
-					AND plan ? 'inventory' THEN ', comparing' ELSE '' END
+					AND plan -> 'inventory' IS NOT NULL THEN ', comparing' ELSE '' END
 			FROM partshift.job WHERE job_id = $job});
 		mind_the_crash($job);
 		return '' if defined $state && $state =~ /^$wanted$/;
