@@ -21,7 +21,7 @@ my $seed = $ENV{FUZZ_SEED} || 1;
 my $calls = $ENV{FUZZ_CALLS} || 12;
 
 # What pg_describe_object() answers to a superuser who asks for nonsense.
-my $describe = 'unrecognized object class|objectSubId for object class';
+my $describe = '(unrecognized|unsupported) object class|objectSubId for object class';
 
 sub query { return $node->safe_psql('postgres', $_[0]) }
 sub as { my ($role, $sql) = @_; return query("SET SESSION AUTHORIZATION $role; $sql") }
