@@ -223,7 +223,7 @@ sub leftovers
 		WHERE p.pronamespace = 'partshift'::regnamespace
 		UNION ALL
 		SELECT format('%s of %s', conname, conrelid::regclass) FROM pg_constraint
-		WHERE contype = 'f' AND (conname ~ '_ps\d+(_\d+)?$' OR NOT convalidated AND conparentid = 0)
+		WHERE contype = 'f' AND conparentid = 0 AND (conname ~ '_ps\d+(_\d+)?$' OR NOT convalidated)
 		UNION ALL
 		SELECT format('process %s: %s', pid, application_name) FROM pg_stat_activity
 		WHERE backend_type = 'partshift worker' AND datname = current_database()
