@@ -331,10 +331,15 @@ sub try_point
 		until ($run{job} || time > $until)
 		{
 			mind_the_crash(0);
-			$run{job} = try_query("SELECT partshift.convert('t', 'hash', 'id',
-				partitions => 2, cost_delay => 0, $arguments)")
-			  || try_query(q{SELECT job_id FROM partshift.job
+
+			# The connection may be lost after convert() has committed.
+			$run{job} = try_query(q{
+				SELECT coalesce(max(job_id), 0) FROM partshift.job
 				WHERE status = 'active'});
+			usleep(20_000) unless defined $run{job};
+			next unless defined $run{job};
+			$run{job} ||= try_query("SELECT partshift.convert('t', 'hash', 'id',
+				partitions => 2, cost_delay => 0, $arguments)");
 		}
 	};
 	$run{order} = sub { order($run{job}, $_[0]) };

@@ -132,7 +132,7 @@ sub overtake
 
 	make_table();
 	$gate = hold($node, 'LOCK TABLE t IN ROW EXCLUSIVE MODE');
-	start();
+	start('workers => 1');		# a second one could copy in its place
 	job_is('shadow IS NOT NULL');
 	$leaf = leaf();
 	$holder = hold($node, "LOCK TABLE $leaf IN ACCESS EXCLUSIVE MODE");
