@@ -109,7 +109,11 @@ CREATE FUNCTION partshift.convert(
 	reverse_sync boolean DEFAULT NULL,
 	cost_delay double precision DEFAULT NULL,
 	cost_limit integer DEFAULT NULL,
-	extend_columns jsonb DEFAULT NULL)
+	extend_columns jsonb DEFAULT NULL,
+	null_key text DEFAULT NULL,
+	derive text DEFAULT NULL,
+	lock_writes boolean DEFAULT NULL,
+	publications text DEFAULT NULL)
 RETURNS integer
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -123,12 +127,14 @@ AS $$
 			'unique_keys', unique_keys, 'legacy_name', legacy_name,
 			'keep_legacy', keep_legacy, 'reverse_sync', reverse_sync,
 			'cost_delay', cost_delay, 'cost_limit', cost_limit,
-			'extend_columns', extend_columns))
+			'extend_columns', extend_columns, 'null_key', null_key,
+			'derive', derive, 'lock_writes', lock_writes,
+			'publications', publications))
 		|| CASE WHEN bounds IS NULL THEN '{}' ELSE jsonb_build_object('bounds', bounds) END
 		|| CASE WHEN lists IS NULL THEN '{}' ELSE jsonb_build_object('lists', lists) END)
 $$;
 
-COMMENT ON FUNCTION partshift.convert(regclass, text, text, integer, text, integer, jsonb, text, jsonb, text, text, text, text, integer, text, text, text, boolean, boolean, double precision, integer, jsonb) IS
+COMMENT ON FUNCTION partshift.convert(regclass, text, text, integer, text, integer, jsonb, text, jsonb, text, text, text, text, integer, text, text, text, boolean, boolean, double precision, integer, jsonb, text, text, boolean, text) IS
 'starts to convert a table to a partitioned one and returns the number of the job';
 
 /* The arguments are those of convert(). */
@@ -154,7 +160,11 @@ CREATE FUNCTION partshift.plan(
 	reverse_sync boolean DEFAULT NULL,
 	cost_delay double precision DEFAULT NULL,
 	cost_limit integer DEFAULT NULL,
-	extend_columns jsonb DEFAULT NULL)
+	extend_columns jsonb DEFAULT NULL,
+	null_key text DEFAULT NULL,
+	derive text DEFAULT NULL,
+	lock_writes boolean DEFAULT NULL,
+	publications text DEFAULT NULL)
 RETURNS TABLE(severity text, topic text, object text, detail text, hint text)
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -170,12 +180,14 @@ AS $$
 				'unique_keys', unique_keys, 'legacy_name', legacy_name,
 				'keep_legacy', keep_legacy, 'reverse_sync', reverse_sync,
 				'cost_delay', cost_delay, 'cost_limit', cost_limit,
-			'extend_columns', extend_columns))
+				'extend_columns', extend_columns, 'null_key', null_key,
+				'derive', derive, 'lock_writes', lock_writes,
+				'publications', publications))
 			|| CASE WHEN bounds IS NULL THEN '{}' ELSE jsonb_build_object('bounds', bounds) END
 			|| CASE WHEN lists IS NULL THEN '{}' ELSE jsonb_build_object('lists', lists) END)->'findings')
 		 WITH ORDINALITY AS f(finding, position)
 	ORDER BY position
 $$;
 
-COMMENT ON FUNCTION partshift.plan(regclass, text, text, integer, text, integer, jsonb, text, jsonb, text, text, text, text, integer, text, text, text, boolean, boolean, double precision, integer, jsonb) IS
+COMMENT ON FUNCTION partshift.plan(regclass, text, text, integer, text, integer, jsonb, text, jsonb, text, text, text, text, integer, text, text, text, boolean, boolean, double precision, integer, jsonb, text, text, boolean, text) IS
 'what convert() with the same arguments would build, carry and refuse; changes nothing';
