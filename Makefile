@@ -32,6 +32,7 @@ OBJS = \
 	src/push.o \
 	src/reconcile.o \
 	src/reference.o \
+	src/restored.o \
 	src/rewire.o \
 	src/route.o \
 	src/rowhash.o \

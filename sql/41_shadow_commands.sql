@@ -104,10 +104,9 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH object(target, description) AS (
-		SELECT format('TABLE %s', s.name),
-			obj_description(job.relid, 'pg_class')
-		FROM (SELECT format('%I.%I', job.schema_name,
-							job.plan ->> 'shadow_name')) AS s(name)
+		/* The table's own comment comes with the name. */
+		SELECT format('TABLE %I.%I', job.schema_name, job.plan ->> 'shadow_name'),
+			partshift.unused_mark(job.job_id)
 		UNION ALL
 		SELECT format('COLUMN %I.%I.%I', job.schema_name,
 					  job.plan ->> 'shadow_name', a.attname),
@@ -258,6 +257,10 @@ BEGIN
 	RETURN QUERY SELECT * FROM partshift.shadow_security_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_comment_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_revoke_commands(job);
+
+	/* So that no dump has them; last, lest it have their privileges. */
+	RETURN QUERY SELECT NULL::oid, format('ALTER EXTENSION partshift ADD TABLE partshift.%I', v.name)
+		FROM (VALUES (job.plan ->> 'log_name'), (job.plan ->> 'postponed_name')) AS v(name);
 END
 $$;
 

@@ -5,6 +5,28 @@
  * Dropping a foreign key locks the tables at both its ends, so all of them
  * are locked first, in the order of their OIDs, as the swap does.
  */
+CREATE FUNCTION partshift.drop_log_commands(job_id integer)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT NULL::oid, format(v.command, c.relname)
+	FROM partshift.job j
+		JOIN pg_class c ON c.oid IN (j.log, j.postponed)
+			AND c.relnamespace = 'partshift'::regnamespace AND c.relkind = 'r',
+		LATERAL (VALUES
+			(1, 'ALTER EXTENSION partshift DROP TABLE partshift.%I',
+			 EXISTS (SELECT FROM pg_depend d
+					 WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+						AND d.deptype = 'e')),
+			(2, 'DROP TABLE partshift.%I', true)) AS v (step, command, applies)
+	WHERE j.job_id = drop_log_commands.job_id AND v.applies
+	ORDER BY c.oid, v.step
+$$;
+
+COMMENT ON FUNCTION partshift.drop_log_commands(integer) IS
+'statements that drop a job''s logs, which belong to the extension';
+
 CREATE FUNCTION partshift.abort_commands(job_id integer)
 RETURNS TABLE (run_as oid, command text)
 LANGUAGE plpgsql STABLE
@@ -66,12 +88,7 @@ BEGIN
 		RETURN QUERY VALUES (NULL::oid, format('DROP TABLE %s', name));
 	END IF;
 
-	RETURN QUERY
-		SELECT NULL::oid, format('DROP TABLE partshift.%I', c.relname)
-		FROM pg_class c
-		WHERE c.oid IN (job.log, job.postponed)
-			AND c.relnamespace = 'partshift'::regnamespace AND c.relkind = 'r'
-		ORDER BY c.oid;
+	RETURN QUERY SELECT d.* FROM partshift.drop_log_commands(job.job_id) d;
 END
 $$;
 

@@ -209,6 +209,11 @@ AS $$
 			WITH ORDINALITY AS i (run_as, command, n)
 		WHERE NOT rewire_tasks.reverse
 		UNION ALL
+		SELECT 3, 0, NULL, NULL, format('COMMENT ON TABLE %s IS %L',
+			partshift.relation_name(j.relid), partshift.unused_mark(j.job_id))
+		FROM partshift.job AS j
+		WHERE j.job_id = rewire_tasks.job_id AND rewire_tasks.reverse
+		UNION ALL
 		SELECT 3, k.n, c.m, c.run_as, c.command
 		FROM partshift.job_foreign_keys(rewire_tasks.job_id, rewire_tasks.reverse)
 				WITH ORDINALITY AS k (old_key, relation, referenced, incoming,
@@ -229,15 +234,22 @@ RETURNS TABLE (run_as oid, command text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT NULL::oid, format('ALTER TABLE %s DROP CONSTRAINT %I',
-							 partshift.relation_name(c.conrelid), c.conname)
-	FROM partshift.job AS j
+	(SELECT NULL::oid, format('ALTER TABLE %s DROP CONSTRAINT %I',
+							  partshift.relation_name(c.conrelid), c.conname)
+	 FROM partshift.job AS j
 		JOIN pg_constraint AS c ON j.relid IN (c.conrelid, c.confrelid)
-	WHERE j.job_id = unwire_commands.job_id
+	 WHERE j.job_id = unwire_commands.job_id
 		AND c.contype = 'f'
 		AND c.conparentid = 0
-	ORDER BY c.conrelid, c.conname
+	 ORDER BY c.conrelid, c.conname)
+	UNION ALL
+	SELECT NULL, format('COMMENT ON TABLE %s IS %L', partshift.relation_name(c.oid),
+						obj_description(j.shadow, 'pg_class'))
+	FROM partshift.job AS j
+		JOIN pg_class AS c ON c.oid = j.relid
+	WHERE j.job_id = unwire_commands.job_id
+		AND obj_description(c.oid, 'pg_class') = partshift.unused_mark(j.job_id)
 $$;
 
 COMMENT ON FUNCTION partshift.unwire_commands(integer) IS
-'takes the foreign keys back that were made for a rollback which will not happen';
+'takes back what was made for a rollback which will not happen';

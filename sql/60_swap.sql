@@ -313,6 +313,26 @@ $$;
 COMMENT ON FUNCTION partshift.swap_silence_commands(integer, boolean) IS
 'disables the triggers of the table that becomes legacy, or enables them again';
 
+/* The mark that a table bears while it is not in use goes with the name. */
+CREATE FUNCTION partshift.swap_comment_commands(job_id integer, reverse boolean)
+RETURNS TABLE (run_as oid, command text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT NULL::oid, format('COMMENT ON TABLE %I.%I IS %L',
+							 j.schema_name, v.name, v.description)
+	FROM partshift.job AS j,
+		LATERAL (VALUES
+			(j.table_name, obj_description(CASE WHEN swap_comment_commands.reverse
+				THEN j.shadow ELSE j.relid END, 'pg_class'), true),
+			((j.plan ->> 'shadow_name')::name, partshift.unused_mark(j.job_id),
+			 swap_comment_commands.reverse)) AS v (name, description, applies)
+	WHERE j.job_id = swap_comment_commands.job_id AND v.applies
+$$;
+
+COMMENT ON FUNCTION partshift.swap_comment_commands(integer, boolean) IS
+'gives the table that gets the name the comment of the one that loses it';
+
 CREATE FUNCTION partshift.swap_commands(job_id integer, reverse boolean)
 RETURNS TABLE (run_as oid, command text)
 LANGUAGE plpgsql STABLE
@@ -331,14 +351,12 @@ BEGIN
 		FROM partshift.swap_foreign_key_commands(job_id, reverse) AS c;
 	RETURN QUERY SELECT c.*
 		FROM partshift.swap_silence_commands(job_id, reverse) AS c;
+	RETURN QUERY SELECT c.*
+		FROM partshift.swap_comment_commands(job_id, reverse) AS c;
 	IF NOT reverse THEN
 		RETURN QUERY SELECT c.*
 			FROM partshift.swap_trigger_commands(job_id) AS c;
-		RETURN QUERY SELECT NULL::oid,
-			format('DROP TABLE IF EXISTS partshift.%I, partshift.%I',
-				   j.plan ->> 'log_name', j.plan ->> 'postponed_name')
-			FROM partshift.job AS j
-			WHERE j.job_id = swap_commands.job_id;
+		RETURN QUERY SELECT c.* FROM partshift.drop_log_commands(job_id) AS c;
 	END IF;
 END
 $$;

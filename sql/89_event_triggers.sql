@@ -44,7 +44,10 @@ AS $$
 				) AS m(classid, objid)
 				JOIN pg_depend d ON d.classid = m.classid AND d.objid = m.objid
 			WHERE d.refclassid = 'pg_extension'::regclass
-				AND d.refobjid = e.oid AND d.deptype = 'e')
+				AND d.refobjid = e.oid AND d.deptype = 'e'
+				AND NOT EXISTS (SELECT FROM partshift.job j
+								WHERE d.classid = 'pg_class'::regclass
+									AND d.objid IN (j.log, j.postponed)))
 $$;
 
 COMMENT ON FUNCTION partshift.guarded_extension(oid[], oid[], text) IS

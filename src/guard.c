@@ -43,6 +43,7 @@
 #include "compat.h"
 #include "ddl.h"
 #include "guard.h"
+#include "restored.h"
 #include "sql.h"
 
 PG_FUNCTION_INFO_V1(partshift_is_loaded);
@@ -322,6 +323,8 @@ check_end(const char *tag)
 		refuse_if_guarded(&touched, tag, true);
 		end_search(&saved);
 	}
+	if (strcmp(tag, "ALTER TABLE") == 0)
+		psh_restored_discard();
 }
 
 static void
@@ -339,8 +342,8 @@ check_drop(const char *tag)
 
 /*
  * Look at a command, for the event trigger of the given event.  Everybody may
- * call it: it changes nothing, and outside of an event trigger the server's
- * functions that tell of a command raise an error.
+ * call it: it changes nothing that the caller could not, and outside of an
+ * event trigger the server's functions that tell of a command raise an error.
  */
 Datum
 partshift_check_command(PG_FUNCTION_ARGS)

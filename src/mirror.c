@@ -45,7 +45,7 @@ PG_FUNCTION_INFO_V1(partshift_reverse_row);
 PG_FUNCTION_INFO_V1(partshift_reverse_truncate);
 
 static TriggerData *
-trigger_event(FunctionCallInfo fcinfo, bool row, bool may_be_gone)
+trigger_event(FunctionCallInfo fcinfo, bool row)
 {
 	TriggerData *event = (TriggerData *) fcinfo->context;
 
@@ -55,7 +55,6 @@ trigger_event(FunctionCallInfo fcinfo, bool row, bool may_be_gone)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function of a conversion was not called as the trigger it is for")));
-	psh_trigger_check(event->tg_trigger, may_be_gone);
 	return event;
 }
 
@@ -109,11 +108,13 @@ follow_event(PshPair *pair, TriggerData *event, int n)
 Datum
 partshift_mirror_row(PG_FUNCTION_ARGS)
 {
-	TriggerData *event = trigger_event(fcinfo, true, false);
-	List	   *identity = psh_trigger_identity(event->tg_trigger);
+	TriggerData *event = trigger_event(fcinfo, true);
+	List	   *identity;
 	PshPair		pair = {0};
 	PshUser		saved;
 
+	psh_trigger_check(event->tg_trigger, false);
+	identity = psh_trigger_identity(event->tg_trigger);
 	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
 	pair.authority = psh_table_open(RelationGetRelid(event->tg_relation),
 									identity, NULL, false);
@@ -159,12 +160,14 @@ empty_table(Oid relid)
 Datum
 partshift_mirror_truncate(PG_FUNCTION_ARGS)
 {
-	TriggerData *event = trigger_event(fcinfo, false, false);
-	Oid			shadow = psh_trigger_target(event->tg_trigger);
+	TriggerData *event = trigger_event(fcinfo, false);
+	Oid			shadow;
 	List	   *leaves;
 	ListCell   *cell;
 	PshUser		saved;
 
+	psh_trigger_check(event->tg_trigger, false);
+	shadow = psh_trigger_target(event->tg_trigger);
 	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
 	leaves = find_inheritance_children(shadow, AccessExclusiveLock);
 	foreach(cell, leaves)
@@ -283,12 +286,13 @@ follow_in_reverse(TriggerData *event, List *identity)
 Datum
 partshift_reverse_row(PG_FUNCTION_ARGS)
 {
-	TriggerData *event = trigger_event(fcinfo, true, true);
+	TriggerData *event = trigger_event(fcinfo, true);
 	const char *reason;
 	PshUser		saved;
 
 	if (!psh_trigger_at_home(event->tg_trigger, root_of(event->tg_relation)))
 		return PointerGetDatum(NULL);
+	psh_trigger_check(event->tg_trigger, true);
 	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
 	reason = follow_in_reverse(event, psh_trigger_identity(event->tg_trigger));
 	psh_user_restore(&saved);
@@ -306,14 +310,16 @@ partshift_reverse_row(PG_FUNCTION_ARGS)
 Datum
 partshift_reverse_truncate(PG_FUNCTION_ARGS)
 {
-	TriggerData *event = trigger_event(fcinfo, false, true);
-	Oid			target = psh_trigger_target(event->tg_trigger);
+	TriggerData *event = trigger_event(fcinfo, false);
+	Oid			target;
 	Relation	legacy;
 	const char *reason = NULL;
 	PshUser		saved;
 
 	if (!psh_trigger_at_home(event->tg_trigger, root_of(event->tg_relation)))
 		return PointerGetDatum(NULL);
+	psh_trigger_check(event->tg_trigger, true);
+	target = psh_trigger_target(event->tg_trigger);
 	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
 	legacy = try_table_open(target, AccessShareLock);
 	if (legacy == NULL)

@@ -20,6 +20,7 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
@@ -67,6 +68,13 @@ function_oid(const char *name)
 						  0, NULL, false);
 }
 
+/* What tells this database from every other, also from its own restored dump. */
+static char *
+this_database(void)
+{
+	return psprintf("%u/" UINT64_FORMAT, MyDatabaseId, GetSystemIdentifier());
+}
+
 static void
 create_trigger(Oid relid, Oid home, PshTriggerKind kind, const PshJob *job,
 			   bool row)
@@ -92,7 +100,7 @@ create_trigger(Oid relid, Oid home, PshTriggerKind kind, const PshJob *job,
 	stmt->args = list_make4(makeString(psprintf("%d", job->id)),
 							makeString(psprintf("%u", target)),
 							makeString(psprintf("%u", home)),
-							makeString(psprintf("%u", MyDatabaseId)));
+							makeString(this_database()));
 	foreach(cell, job->identity)
 		stmt->args = lappend(stmt->args, makeString(lfirst(cell)));
 
@@ -230,6 +238,19 @@ psh_triggers_in_place(Oid relid, PshTriggerKind kind, const PshJob *job)
 	return wanted == 0;
 }
 
+/* Raise unless the trigger has arguments like ours. */
+static void
+check_arguments(const Trigger *trigger)
+{
+	if (trigger->tgnargs <= FIXED_ARGS ||
+		trigger->tgnargs > FIXED_ARGS + INDEX_MAX_KEYS ||
+		psh_trigger_target(trigger) < FirstNormalObjectId)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger \"%s\" was not created by a conversion",
+						trigger->tgname)));
+}
+
 /*
  * Raise unless the trigger has the arguments that we give ours and writes to
  * a table, which may be gone if the caller can do without.  A superuser can
@@ -240,13 +261,7 @@ psh_trigger_check(const Trigger *trigger, bool may_be_gone)
 {
 	char		relkind;
 
-	if (trigger->tgnargs <= FIXED_ARGS ||
-		trigger->tgnargs > FIXED_ARGS + INDEX_MAX_KEYS ||
-		psh_trigger_target(trigger) < FirstNormalObjectId)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("trigger \"%s\" was not created by a conversion",
-						trigger->tgname)));
+	check_arguments(trigger);
 	relkind = get_rel_relkind(psh_trigger_target(trigger));
 	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE &&
 		!(relkind == '\0' && may_be_gone))
@@ -277,13 +292,14 @@ psh_trigger_target(const Trigger *trigger)
 /*
  * Whether a trigger of ours is where it was installed: on this table, or on a
  * partition of it.  One that was dumped and restored is not, and its OIDs mean
- * nothing.
+ * nothing.  Raises when it has not the arguments of ours.
  */
 bool
 psh_trigger_at_home(const Trigger *trigger, Oid root)
 {
+	check_arguments(trigger);
 	return root == (Oid) strtoul(trigger->tgargs[ARG_HOME], NULL, 10) &&
-		MyDatabaseId == (Oid) strtoul(trigger->tgargs[ARG_DATABASE], NULL, 10);
+		strcmp(trigger->tgargs[ARG_DATABASE], this_database()) == 0;
 }
 
 /*

@@ -258,7 +258,7 @@ sub internal_names
 				WHERE d.deptype = 'e' AND c.oid IN (m.oid, i.indexrelid)
 					OR d.deptype = 'i' AND d.classid = 'pg_class'::regclass
 					AND d.objid = c.oid))
-			OR c.relname ~ '_ps\d+(_\d+)?$'
+			OR c.relname ~ '_ps\d+(_\d+)?$|^(log|postponed)_\d+$'
 		UNION ALL
 		SELECT format('%s: %s', t.tgrelid::regclass, t.tgname)
 		FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid

@@ -208,8 +208,9 @@ sub leftovers
 	return map { "left behind: $_->[0]" } @{ $c->rows(q{
 		SELECT c.oid::regclass::text FROM pg_class AS c
 		WHERE c.relnamespace = 'partshift'::regnamespace AND c.relkind IN ('r', 'p')
-			AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.deptype = 'e'
-				AND d.classid = 'pg_class'::regclass AND d.objid = c.oid)
+			AND (c.relname ~ '^(log|postponed)_\d+$'
+				OR NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.deptype = 'e'
+					AND d.classid = 'pg_class'::regclass AND d.objid = c.oid))
 			OR c.relname ~ '_ps\d+(_\d+)?$' AND NOT EXISTS (
 				SELECT FROM pg_index AS i JOIN partshift.job AS j ON j.relid = i.indrelid
 				WHERE i.indexrelid = c.oid AND j.status = 'finalized')
