@@ -169,3 +169,12 @@ COMMENT ON TABLE partshift.carried_object IS
 'what each object of the table became in the swap, with its definitions before and after';
 
 CREATE INDEX carried_object_job_idx ON partshift.carried_object (job_id);
+
+/*
+ * A publication FOR ALL TABLES has these as well, and refuses to delete from a
+ * table whose rows it cannot name.
+ */
+ALTER TABLE partshift.phase_log REPLICA IDENTITY FULL;
+ALTER TABLE partshift.verification REPLICA IDENTITY FULL;
+ALTER TABLE partshift.dropout REPLICA IDENTITY FULL;
+ALTER TABLE partshift.carried_object REPLICA IDENTITY FULL;

@@ -258,7 +258,7 @@ AS $$
 	UNION ALL
 	SELECT * FROM partshift.check_dependents(relid, plan)
 	UNION ALL
-	SELECT * FROM partshift.check_publications(relid)
+	SELECT * FROM partshift.check_publications(relid, options)
 	UNION ALL
 	SELECT * FROM partshift.check_labels(relid)
 	UNION ALL

@@ -3,35 +3,66 @@
  * which no row of pg_depend to the table tells of.
  */
 
-CREATE FUNCTION partshift.check_publications(relid oid)
+CREATE FUNCTION partshift.publications_of(relid oid)
+RETURNS TABLE (pub oid, name name, by_name boolean, scope text, as_root boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT p.oid, p.pubname,
+		EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = relid),
+		CASE WHEN p.puballtables THEN 'ALL TABLES'
+			 WHEN n.pnpubid IS NOT NULL
+			 THEN format('TABLES IN SCHEMA %I', c.relnamespace::regnamespace::text) END,
+		p.pubviaroot
+	FROM pg_class c
+		 CROSS JOIN pg_publication p
+		 LEFT JOIN pg_publication_namespace n ON n.pnpubid = p.oid AND n.pnnspid = c.relnamespace
+	WHERE c.oid = relid
+	  AND (c.relpersistence = 'p' AND (p.puballtables OR n.pnpubid IS NOT NULL)
+		   OR EXISTS (SELECT FROM pg_publication_rel r
+					  WHERE r.prpubid = p.oid AND r.prrelid = relid))
+$$;
+
+COMMENT ON FUNCTION partshift.publications_of(oid) IS
+'the publications that publish a table: because they list it, or because of their scope, or both';
+
+/*
+ * A publication whose scope is more than a list publishes what the conversion
+ * makes as well.  There is no way to take a table out of such a scope.
+ */
+CREATE FUNCTION partshift.check_publications(relid oid, options jsonb)
 RETURNS SETOF partshift.finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT f.*
 	FROM pg_class c,
-		 pg_publication p,
-		 partshift.refused('publication', p.pubname, '0A000',
-			format('publication "%s" publishes table "%s"', p.pubname, c.relname),
-			CASE WHEN p.puballtables THEN 'It is FOR ALL TABLES and would publish the copy while it is made.'
-				 ELSE format('It is FOR TABLES IN SCHEMA %I and would publish the copy while it is made.',
-							 c.relnamespace::regnamespace::text) END,
-			'List the tables of the publication instead, without this one.') f
-	WHERE c.oid = relid AND c.relpersistence = 'p'
-	  AND (p.puballtables
-		   OR EXISTS (SELECT FROM pg_publication_namespace n
-					  WHERE n.pnpubid = p.oid AND n.pnnspid = c.relnamespace))
-	UNION ALL
-	SELECT f.*
-	FROM pg_publication_rel r
-		 JOIN pg_publication p ON p.oid = r.prpubid
-		 JOIN pg_class c ON c.oid = r.prrelid,
-		 partshift.refused('publication', p.pubname, '55000',
-			format('publication "%s" would publish the partitions of table "%s" under their own names',
-				   p.pubname, c.relname),
-			'Subscribers would need tables of these names.',
-			format('Use ALTER PUBLICATION %I SET (publish_via_partition_root = true).', p.pubname)) f
-	WHERE r.prrelid = relid AND NOT p.pubviaroot
+		 partshift.publications_of(relid) p,
+		 CAST(options->>'publications' = 'accept' AS boolean) accepted,
+		 LATERAL (
+			SELECT r.*
+			FROM partshift.refused('publication', p.name, '0A000',
+					format('publication "%s" publishes table "%s"', p.name, c.relname),
+					format('It is FOR %s and would publish the copy while it is made.', p.scope),
+					'List the tables of the publication instead, or give option "publications" as "accept" when every subscriber is prepared.') r
+			WHERE p.scope IS NOT NULL AND accepted IS NOT TRUE
+			UNION ALL
+			SELECT w.*
+			FROM partshift.warned('publication', p.name,
+					format('publication "%s" publishes what the conversion makes', p.name),
+					format('It is FOR %s.  A subscriber stops with an error at the first change of a table that it does not have.',
+						   p.scope),
+					'Create these tables on every subscriber before the conversion, and do not refresh its subscription until the end.') w
+			WHERE p.scope IS NOT NULL AND accepted
+			UNION ALL
+			SELECT r.*
+			FROM partshift.refused('publication', p.name, '55000',
+					format('publication "%s" would publish the partitions of table "%s" under their own names',
+						   p.name, c.relname),
+					'Subscribers would need tables of these names.',
+					format('Use ALTER PUBLICATION %I SET (publish_via_partition_root = true).', p.name)) r
+			WHERE (p.by_name OR accepted) AND NOT p.as_root) f
+	WHERE c.oid = relid
 	UNION ALL
 	SELECT f.*
 	FROM pg_subscription_rel r
@@ -43,8 +74,8 @@ AS $$
 	WHERE r.srrelid = relid
 $$;
 
-COMMENT ON FUNCTION partshift.check_publications(oid) IS
-'refuses publications that would not publish the new table as they do the old one, and subscriptions';
+COMMENT ON FUNCTION partshift.check_publications(oid, jsonb) IS
+'findings about publications that would not publish the new table as they do the old one, and about subscriptions';
 
 CREATE FUNCTION partshift.check_labels(relid oid)
 RETURNS SETOF partshift.finding

@@ -112,18 +112,14 @@ AS $$
 	SELECT format('rule %s', (r.ev_enabled, pg_get_ruledef(r.oid))::text)
 	FROM pg_rewrite r WHERE r.ev_class = fingerprint_rules.relid
 	UNION ALL
-	SELECT format('publication %s', (p.pubname, r.prattrs,
+	SELECT format('publication %s', (p.pubname, p.pubviaroot, r.prattrs,
 		pg_get_expr(r.prqual, r.prrelid))::text)
 	FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
 	WHERE r.prrelid = fingerprint_rules.relid
 	UNION ALL
-	SELECT format('publication %s', p.pubname)
-	FROM pg_publication p
-	WHERE p.puballtables OR p.oid IN (
-		SELECT s.pnpubid
-		FROM pg_publication_namespace s
-			JOIN pg_class c ON c.relnamespace = s.pnnspid
-		WHERE c.oid = fingerprint_rules.relid)
+	SELECT format('publication %s', (p.name, p.scope, p.as_root)::text)
+	FROM partshift.publications_of(fingerprint_rules.relid) p
+	WHERE p.scope IS NOT NULL
 	UNION ALL
 	SELECT format('statistics %s', pg_get_statisticsobjdef(s.oid))
 	FROM pg_statistic_ext s WHERE s.stxrelid = fingerprint_rules.relid

@@ -161,6 +161,10 @@ AS $$
 	FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace
 	WHERE s.stxrelid = relid
 	UNION ALL
+	SELECT 'publication', p.name, 'for ' || p.scope
+	FROM partshift.publications_of(relid) p
+	WHERE p.scope IS NOT NULL AND NOT p.by_name
+	UNION ALL
 	SELECT 'publication', p.pubname, concat_ws(' ',
 		(SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
 		 FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs)),

@@ -16,10 +16,12 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "portability/instr_time.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/timeout.h"
 
@@ -250,6 +252,20 @@ record(const PshJob *job, instr_time since)
 			2, types, values, NULL);
 }
 
+/*
+ * A publication of more than a list of tables may have sent rows of the leaves
+ * under the name that the new table had; walsenders look it up again when the
+ * leaf has changed, not when its parent has.
+ */
+static void
+publish_anew(const PshJob *job)
+{
+	ListCell   *cell;
+
+	foreach(cell, find_inheritance_children(job->shadow, NoLock))
+		CacheInvalidateRelcacheByRelid(lfirst_oid(cell));
+}
+
 static void
 exchange(const SwapPlan *plan, const PshJob *job)
 {
@@ -273,6 +289,7 @@ exchange(const SwapPlan *plan, const PshJob *job)
 	}
 	if (!job->reverse && job->reverse_sync)
 		psh_triggers_install(plan->to, PSH_TRIGGER_REVERSE, job);
+	publish_anew(job);
 }
 
 /*
