@@ -20,6 +20,7 @@ OBJS = \
 	src/horizon.o \
 	src/index.o \
 	src/job.o \
+	src/labels.o \
 	src/launch.o \
 	src/leaf.o \
 	src/lookup.o \

@@ -262,6 +262,8 @@ AS $$
 	UNION ALL
 	SELECT * FROM partshift.check_labels(relid)
 	UNION ALL
+	SELECT * FROM partshift.check_extensions(relid)
+	UNION ALL
 	SELECT * FROM partshift.check_event_triggers()
 	UNION ALL
 	SELECT * FROM partshift.check_activity()

@@ -1,6 +1,6 @@
 /*
- * Publications, subscriptions, security labels and memberships in extensions,
- * which no row of pg_depend to the table tells of.
+ * Publications, subscriptions and memberships in extensions, which no row of
+ * pg_depend to the table tells of.
  */
 
 CREATE FUNCTION partshift.publications_of(relid oid)
@@ -77,19 +77,11 @@ $$;
 COMMENT ON FUNCTION partshift.check_publications(oid, jsonb) IS
 'findings about publications that would not publish the new table as they do the old one, and about subscriptions';
 
-CREATE FUNCTION partshift.check_labels(relid oid)
+CREATE FUNCTION partshift.check_extensions(relid oid)
 RETURNS SETOF partshift.finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT f.*
-	FROM pg_seclabel l,
-		 partshift.refused('label', l.provider, '0A000',
-			format('%s has a security label of provider "%s"',
-				   pg_describe_object(l.classoid, l.objoid, l.objsubid), l.provider),
-			'Security labels are not carried.', 'Use SECURITY LABEL ... IS NULL.') f
-	WHERE (l.classoid, l.objoid) IN (SELECT * FROM partshift.referenced_objects(relid))
-	UNION ALL
 	SELECT f.*
 	FROM (SELECT DISTINCT d.classid, d.objid, e.extname, d.deptype
 		  FROM pg_depend d
@@ -106,8 +98,8 @@ AS $$
 			CASE d.deptype WHEN 'x' THEN 'Use ALTER ... NO DEPENDS ON EXTENSION.' END) f
 $$;
 
-COMMENT ON FUNCTION partshift.check_labels(oid) IS
-'refuses security labels and membership in extensions';
+COMMENT ON FUNCTION partshift.check_extensions(oid) IS
+'refuses membership in extensions';
 
 CREATE FUNCTION partshift.check_activity()
 RETURNS SETOF partshift.finding

@@ -275,6 +275,8 @@ AS $$
 	UNION ALL
 	SELECT 'column privileges', count(*) FROM pg_attribute a, aclexplode(a.attacl) WHERE a.attrelid = relid
 	UNION ALL
+	SELECT 'security labels', count(*) FROM partshift.labels_of(relid)
+	UNION ALL
 	SELECT 'comments', count(*) FROM pg_description
 	WHERE (classoid, objoid) IN (SELECT * FROM partshift.referenced_objects(relid))
 $$;

@@ -256,6 +256,8 @@ BEGIN
 	RETURN QUERY SELECT * FROM partshift.shadow_statistics_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_security_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_comment_commands(job);
+	RETURN QUERY SELECT NULL::oid, format('SELECT partshift.copy_labels(%s, %L::regclass)',
+		job.relid, format('%I.%I', job.schema_name, job.plan ->> 'shadow_name'));
 	RETURN QUERY SELECT * FROM partshift.shadow_revoke_commands(job);
 
 	/* So that no dump has them; last, lest it have their privileges. */

@@ -121,12 +121,15 @@ AS $$
 	FROM partshift.publications_of(fingerprint_rules.relid) p
 	WHERE p.scope IS NOT NULL
 	UNION ALL
+	SELECT format('label %s', l::text)
+	FROM partshift.labels_of(fingerprint_rules.relid) l
+	UNION ALL
 	SELECT format('statistics %s', pg_get_statisticsobjdef(s.oid))
 	FROM pg_statistic_ext s WHERE s.stxrelid = fingerprint_rules.relid
 $$;
 
 COMMENT ON FUNCTION partshift.fingerprint_rules(oid) IS
-'the lines of a fingerprint for constraints, triggers, policies, rules, publications and statistics';
+'the lines of a fingerprint for constraints, triggers, policies, rules, publications, labels and statistics';
 
 /* What follows the name to the other table may come and go meanwhile. */
 CREATE FUNCTION partshift.fingerprint_dependents(relid oid) RETURNS SETOF text

@@ -172,6 +172,10 @@ AS $$
 	FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
 	WHERE r.prrelid = relid
 	UNION ALL
+	SELECT 'security label', concat_ws(' ', l.provider, 'on', CASE l.attname WHEN '' THEN 'table'
+			ELSE format('column %I', l.attname) END), l.label
+	FROM partshift.labels_of(relid) l
+	UNION ALL
 	SELECT 'comment', s.object, s.description
 	FROM (SELECT CASE d.objsubid WHEN 0 THEN 'table'
 					ELSE format('column %I', (SELECT a.attname FROM pg_attribute a
@@ -194,7 +198,7 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION partshift.inventory_dependents(oid) IS
-'the part of an inventory that lists what depends on the table, and comments';
+'the part of an inventory that lists what depends on the table, labels and comments';
 
 CREATE FUNCTION partshift.inventory(relid oid)
 RETURNS SETOF partshift.inventory_entry

@@ -28,6 +28,7 @@
 #include "capture.h"
 #include "default_leaf.h"
 #include "dependents.h"
+#include "labels.h"
 #include "neighbours.h"
 #include "privileges.h"
 #include "sequences.h"
@@ -276,6 +277,7 @@ exchange(const SwapPlan *plan, const PshJob *job)
 	for (i = 0; i < plan->ncommands; i++)
 		psh_sql_run(plan->run_as[i], plan->commands[i]);
 	psh_privileges_copy(plan->from, plan->to);
+	psh_labels_copy(plan->from, plan->to);
 	psh_sequences_exchange(plan->from, plan->to);
 	psh_dependents_redefine(dependents);
 	if (OidIsValid(plan->spare_leaf))

@@ -97,8 +97,8 @@ SELECT oid, 't'::regclass, 'r' FROM pg_subscription WHERE subname = 'partshift_s
 SELECT probe.refusal(format('SELECT partshift.convert(%s)', :t));
 DROP SUBSCRIPTION partshift_sub;
 INSERT INTO pg_seclabel (objoid, classoid, objsubid, provider, label)
-VALUES ('t'::regclass, 'pg_class'::regclass, 1, 'guesses', 'secret');
+VALUES ('t'::regtype, 'pg_type'::regclass, 0, 'guesses', 'secret');
 SELECT probe.refusal(format('SELECT partshift.convert(%s)', :t));
-DELETE FROM pg_seclabel WHERE objoid = 't'::regclass;
+DELETE FROM pg_seclabel WHERE objoid = 't'::regtype;
 DROP SCHEMA sample CASCADE;
 RESET client_min_messages;
