@@ -60,6 +60,7 @@ REGRESS = \
 	after_swap \
 	attached \
 	carried \
+	constraints \
 	convert_hash \
 	convert_list \
 	convert_range \

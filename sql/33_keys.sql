@@ -88,6 +88,21 @@ $$;
 COMMENT ON FUNCTION partshift.check_key_types(oid, text, name[]) IS
 'refuses partition key columns of types that the strategy cannot have';
 
+/* Since 18 attnotnull is set for a constraint that is NOT VALID, too. */
+CREATE FUNCTION partshift.has_no_nulls(attribute pg_attribute)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT attribute.attnotnull
+		AND NOT EXISTS (SELECT FROM pg_constraint o
+						WHERE o.conrelid = attribute.attrelid AND o.contype = 'n'
+						  AND o.conkey = ARRAY[attribute.attnum] AND NOT o.convalidated)
+$$;
+
+COMMENT ON FUNCTION partshift.has_no_nulls(pg_attribute) IS
+'whether every row has a value in the column';
+
 CREATE FUNCTION partshift.index_columns(index oid)
 RETURNS TABLE(attname name, attnum int2, place bigint)
 LANGUAGE sql STABLE
@@ -120,7 +135,7 @@ AS $$
 	  AND NOT EXISTS (SELECT
 					  FROM partshift.index_columns(i.indexrelid) k
 						   JOIN pg_attribute a ON a.attrelid = relid AND a.attnum = k.attnum
-					  WHERE NOT a.attnotnull)
+					  WHERE NOT partshift.has_no_nulls(a))
 	ORDER BY i.indisprimary DESC, i.indisreplident AND r.relreplident = 'i' DESC, i.indexrelid
 	LIMIT 1
 $$;
@@ -206,7 +221,7 @@ AS $$
 			ELSE
 				format('Run ALTER TABLE %s ALTER COLUMN %I SET NOT NULL.', relid::regclass, u.attname)
 			END) f
-	WHERE NOT a.attnotnull
+	WHERE NOT partshift.has_no_nulls(a)
 	ORDER BY u.position
 $$;
 
@@ -221,9 +236,8 @@ AS $$
 	SELECT f.*
 	FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid,
 		 LATERAL (VALUES
-			(a.attgenerated NOT IN ('', 's'), '0A000',
-			 format('column "%s" is a virtual generated column', a.attname), NULL,
-			 'Only stored generated columns are carried.'),
+			(a.attgenerated NOT IN ('', 's', 'v'), '0A000',
+			 format('column "%s" is generated in a way that is not carried', a.attname), NULL, NULL),
 			(NOT has_type_privilege(c.relowner, a.atttypid, 'USAGE'), '42501',
 			 format('owner of table "%s" cannot use the type of column "%s"', c.relname, a.attname),
 			 'The partitioned table is created as the owner.',

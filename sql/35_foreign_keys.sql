@@ -113,6 +113,8 @@ AS $$
 				format('Run ALTER TABLE %s VALIDATE CONSTRAINT %I.', k.child::regclass, k.conname)
 			ELSE 'Make it ENFORCED, or drop it.' END) f
 	WHERE k.child <> relid AND NOT con.convalidated
+	  AND (partshift.is_enforced(con)
+		   OR NOT k.carried AND coalesce(options->>'foreign_keys', 'error') = 'extend')
 	UNION ALL
 	SELECT f.*
 	FROM partshift.incoming_keys(relid, plan) k,

@@ -40,7 +40,8 @@ AS $$
 		(SELECT 'collate ' || quote_ident(l.collname) FROM pg_collation l
 		 WHERE l.oid = a.attcollation AND l.collname <> 'default'),
 		CASE WHEN a.attnotnull THEN 'not null' END,
-		CASE a.attgenerated WHEN '' THEN 'default ' ELSE 'generated as ' END
+		CASE a.attgenerated WHEN '' THEN 'default ' WHEN 'v' THEN 'virtually generated as '
+			ELSE 'generated as ' END
 			|| pg_get_expr(d.adbin, d.adrelid),
 		CASE a.attidentity WHEN 'a' THEN 'identity always'
 			WHEN 'd' THEN 'identity by default' END,
