@@ -264,6 +264,8 @@ AS $$
 	UNION ALL
 	SELECT * FROM partshift.check_extensions(relid)
 	UNION ALL
+	SELECT * FROM partshift.check_sweep(relid)
+	UNION ALL
 	SELECT * FROM partshift.check_event_triggers()
 	UNION ALL
 	SELECT * FROM partshift.check_activity()

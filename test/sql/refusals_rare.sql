@@ -92,5 +92,24 @@ INSERT INTO pg_seclabel (objoid, classoid, objsubid, provider, label)
 VALUES ('t'::regtype, 'pg_type'::regclass, 0, 'guesses', 'secret');
 SELECT probe.refusal(format('SELECT partshift.convert(%s)', :t));
 DELETE FROM pg_seclabel WHERE objoid = 't'::regtype;
+
+-- An object of a kind that does not depend on tables; what is known of columns of catalogs, all there is
+INSERT INTO pg_depend (classid, objid, objsubid, refclassid, refobjid, refobjsubid, deptype)
+SELECT 'pg_ts_dict'::regclass, oid, 0, 'pg_class'::regclass, 't'::regclass, 0, 'n' FROM pg_ts_dict WHERE dictname = 'simple';
+SELECT probe.refusal(format('SELECT partshift.convert(%s)', :t));
+DELETE FROM pg_depend WHERE refobjid = 't'::regclass AND classid = 'pg_ts_dict'::regclass;
+INSERT INTO pg_shdepend (dbid, classid, objid, objsubid, refclassid, refobjid, deptype)
+SELECT oid, 'pg_class'::regclass, 't'::regclass, 0, 'pg_authid'::regclass, 10, '?' FROM pg_database
+WHERE datname = current_database();
+SELECT probe.refusal(format('SELECT partshift.convert(%s)', :t)) ~ '^0A000: table "t" depends on role \w+ in a way that is not known';
+DELETE FROM pg_shdepend WHERE objid = 't'::regclass AND deptype = '?';
+INSERT INTO pg_init_privs (objoid, classoid, objsubid, privtype, initprivs)
+VALUES ('t'::regclass, 'pg_class'::regclass, 0, 'e', '{=r/postgres}');
+SELECT probe.refusal(format('SELECT partshift.convert(%s)', :t));
+DELETE FROM pg_init_privs WHERE objoid = 't'::regclass;
+SELECT format('%s.%s', fktable, fkcols[1]) FROM pg_get_catalog_foreign_keys()
+WHERE pktable = 'pg_class'::regclass AND format('%s.%s', fktable, fkcols[1]) <> ALL (partshift.known_references());
+SELECT message FROM partshift.check_references('t'::regclass,
+	array_remove(array_remove(partshift.known_references(), 'pg_index.indrelid'), 'pg_inherits.inhrelid'));
 DROP SCHEMA sample CASCADE;
 RESET client_min_messages;
