@@ -66,6 +66,9 @@ REGRESS = \
 	convert_range \
 	dependents \
 	extend \
+	extend_chain \
+	extend_self \
+	extend_shapes \
 	guard \
 	guard_reach \
 	identifiers \

@@ -57,17 +57,37 @@ $$;
 COMMENT ON FUNCTION partshift.changed_key_column(oid, name[]) IS
 'a partition key column that a trigger function assigns to';
 
+/* Its arguments are the key's name, and pairs of columns: the child's first. */
+CREATE FUNCTION partshift.filled_columns(trigger oid)
+RETURNS SETOF name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT a.attname
+	FROM pg_trigger t
+		 CROSS JOIN LATERAL string_to_table(encode(t.tgargs, 'escape'), '\000')
+			WITH ORDINALITY AS u(argument, position)
+		 JOIN pg_attribute a ON a.attrelid = t.tgrelid AND NOT a.attisdropped
+			  AND encode(convert_to(a.attname, getdatabaseencoding()), 'escape') = u.argument
+	WHERE t.oid = trigger AND t.tgfoid = 'partshift.fill_reference()'::regprocedure
+	  AND u.position % 2 = 0
+$$;
+
+COMMENT ON FUNCTION partshift.filled_columns(oid) IS
+'the columns of a table that a trigger of an extended foreign key fills';
+
 CREATE FUNCTION partshift.check_triggers(relid oid, key_columns name[])
 RETURNS SETOF partshift.finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT f.*
-	FROM (SELECT t.tgname, t.tgfoid, t.tgconstrrelid,
+	FROM (SELECT t.oid, t.tgname, t.tgfoid, t.tgconstrrelid,
 				 t.tgtype & 1 <> 0 AS for_row,
 				 t.tgtype & 2 <> 0 AND t.tgtype & 20 <> 0 AS before_write,
 				 t.tgoldtable IS NOT NULL OR t.tgnewtable IS NOT NULL AS with_tables,
 				 t.tgqual IS NOT NULL
+					AND t.tgfoid <> 'partshift.fill_late()'::regprocedure
 					AND NOT has_function_privilege(c.relowner, t.tgfoid, 'EXECUTE')
 					AS owner_cannot_create
 		  FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
@@ -99,6 +119,14 @@ AS $$
 					'A BEFORE trigger of a partitioned table cannot move a row to another partition.',
 					'Compute the value elsewhere, or drop the trigger.') r
 			WHERE t.for_row AND t.before_write AND changed IS NOT NULL
+			UNION ALL
+			SELECT r.*
+			FROM partshift.filled_columns(t.oid) filled,
+				 partshift.refused('trigger', t.tgname, '0A000',
+					format('trigger "%s" fills partition key column "%s"', t.tgname, filled),
+					'A BEFORE trigger of a partitioned table cannot move a row to another partition.',
+					'Let applications give the column, then drop the trigger.') r
+			WHERE filled = ANY (key_columns)
 			UNION ALL
 			SELECT w.*
 			FROM partshift.warned('trigger', t.tgname,

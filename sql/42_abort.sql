@@ -27,7 +27,7 @@ $$;
 COMMENT ON FUNCTION partshift.drop_log_commands(integer) IS
 'statements that drop a job''s logs, which belong to the extension';
 
-CREATE FUNCTION partshift.abort_commands(job_id integer)
+CREATE FUNCTION partshift.abort_commands(job_id integer, extensions boolean DEFAULT true)
 RETURNS TABLE (run_as oid, command text)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -84,13 +84,15 @@ BEGIN
 					WHERE i.inhparent = job.shadow)
 			ORDER BY c.oid, o.conname COLLATE "C";
 
-		RETURN QUERY SELECT r.* FROM partshift.retract_commands(job.job_id) r;
 		RETURN QUERY VALUES (NULL::oid, format('DROP TABLE %s', name));
+	END IF;
+	IF extensions THEN
+		RETURN QUERY SELECT r.* FROM partshift.retract_commands(job.job_id) r;
 	END IF;
 
 	RETURN QUERY SELECT d.* FROM partshift.drop_log_commands(job.job_id) d;
 END
 $$;
 
-COMMENT ON FUNCTION partshift.abort_commands(integer) IS
-'statements that drop what a job made, before its swap or after it was rolled back';
+COMMENT ON FUNCTION partshift.abort_commands(integer, boolean) IS
+'statements that drop what a job made, before its swap or after it was rolled back; the table may keep what the extension of its keys gave it';

@@ -160,7 +160,9 @@ AS $$
 			AND CASE WHEN job_foreign_keys.reverse
 				/* The original of an extended key is among the dropped ones. */
 				THEN NOT EXISTS (SELECT FROM partshift.extended_keys(s.plan) AS x
-								 WHERE x.relation = c.conrelid AND x.name = c.conname)
+								 WHERE x.relation = CASE c.conrelid WHEN s.from_rel
+										THEN s.source ELSE c.conrelid END
+									AND x.name = c.conname)
 				ELSE e.def IS NOT NULL
 					OR partshift.foreign_key_is_carried(c.oid, s.from_rel, s.key_columns) END
 		UNION ALL

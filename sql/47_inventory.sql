@@ -241,6 +241,9 @@ AS $$
 		CASE WHEN class = 'reference' AND EXISTS (
 				SELECT FROM partshift.extended_keys(job.plan) AS x
 				WHERE object = format('%I of table %s', x.name, x.relation::regclass))
+			OR class = 'constraint' AND EXISTS (
+				SELECT FROM partshift.extended_keys(job.plan) AS x
+				WHERE object = x.name::text AND x.relation = job.relid)
 			THEN 'It was extended by the partition key.' END,
 		CASE WHEN class IN ('constraint', 'reference') AND before ~ '^FOREIGN KEY' AND after IS NULL
 			THEN 'It was to be left off: foreign_keys => ''drop''.' END,

@@ -195,7 +195,7 @@ AS $$
 	SELECT t.run_as, t.command
 	FROM (
 		SELECT 0 AS part, i.n, NULL::bigint AS m, i.run_as, i.command
-		FROM partshift.extension_commands(rewire_tasks.job_id)
+		FROM partshift.extension_commands(rewire_tasks.job_id, false)
 			WITH ORDINALITY AS i (run_as, command, n)
 		WHERE NOT rewire_tasks.reverse
 		UNION ALL

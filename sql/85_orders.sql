@@ -49,7 +49,14 @@ AS $$
 		 WHERE NOT EXISTS (SELECT FROM pg_inherits i
 						   WHERE i.inhrelid = l.leaf::oid
 							 AND i.inhparent = job.shadow)
-		 LIMIT 1))
+		 LIMIT 1),
+		(SELECT format('Table %s, which would get foreign key "%s" back, has been converted by job %s since.',
+					   coalesce((d.def ->> 'relation')::oid::regclass::text, 'that is gone'),
+					   d.def ->> 'name', o.job_id)
+		 FROM jsonb_array_elements(job.plan -> 'dropped_keys') AS d (def)
+			JOIN partshift.job o ON o.relid = (d.def ->> 'relation')::oid
+				AND o.job_id <> job.job_id AND o.status NOT IN ('aborted', 'rolled_back')
+		 ORDER BY o.job_id LIMIT 1))
 $$;
 
 COMMENT ON FUNCTION partshift.rollback_obstacle(partshift.job) IS

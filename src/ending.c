@@ -88,6 +88,9 @@ psh_ending_finalize(PshJob *job)
 					psprintf("DROP TABLE %s",
 							 quote_qualified_identifier(get_namespace_name(get_rel_namespace(locked->relid)),
 														get_rel_name(locked->relid))));
+	else
+		psh_sql_run_steps("SELECT run_as, command"
+						  " FROM partshift.retire_commands($1)", locked->id);
 	end_job(locked->id, "finalized");
 	psh_txn_commit();
 	return PSH_STEP_FINISHED;

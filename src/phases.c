@@ -104,6 +104,17 @@ advance(int job_id, PshPhase next)
 }
 
 static PshStep
+lead_prepare(PshJob *job)
+{
+	PshStep		step = psh_rewire_extend(job);
+
+	if (step != PSH_STEP_FINISHED)
+		return step;
+	(void) psh_prepare_run(job->id);
+	return PSH_STEP_AGAIN;
+}
+
+static PshStep
 lead_copy(PshJob *job)
 {
 	PshStep		step;
@@ -197,8 +208,7 @@ lead_phase(PshJob *job)
 	switch (job->phase)
 	{
 		case PSH_PHASE_PREPARE:
-			(void) psh_prepare_run(job->id);
-			return PSH_STEP_AGAIN;
+			return lead_prepare(job);
 		case PSH_PHASE_COPY:
 			return lead_copy(job);
 		case PSH_PHASE_INDEX:

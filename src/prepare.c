@@ -191,9 +191,11 @@ psh_prepare_restart_if_moved(int job_id)
 	LockRelationOid(job->relid, AccessExclusiveLock);
 	psh_triggers_drop(job->relid, job);
 	psh_sql_run_steps("SELECT run_as, command"
-					  " FROM partshift.abort_commands($1)", job_id);
+					  " FROM partshift.abort_commands($1, false)", job_id);
+	run_with_job(SPI_OK_SELECT, "SELECT partshift.watch_itself($1)", job_id);
 	run_with_job(SPI_OK_DELETE,
-				 "DELETE FROM partshift.task WHERE job_id = $1", job_id);
+				 "DELETE FROM partshift.task"
+				 " WHERE job_id = $1 AND phase <> 'prepare'", job_id);
 	run_with_job(SPI_OK_UPDATE,
 				 "UPDATE partshift.job SET shadow = NULL, log = NULL,"
 				 " postponed = NULL, log_block = 0 WHERE job_id = $1", job_id);

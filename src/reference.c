@@ -97,6 +97,7 @@ psh_reference_load(PshReference *ref, Oid constraint, char **args, int nargs,
 	ref->constraint = constraint;
 	ref->child = form->conrelid;
 	ref->parent = form->confrelid;
+	ref->deferrable = form->condeferrable;
 	for (i = first; i + 1 < nargs && ref->nmore < INDEX_MAX_KEYS; i += 2)
 	{
 		ref->child_more[ref->nmore] = args[i];
@@ -109,7 +110,10 @@ psh_reference_load(PshReference *ref, Oid constraint, char **args, int nargs,
 		char	   *name = get_attname(ref->child, conkey[i], false);
 
 		if (is_one_of(name, ref->child_more, ref->nmore))
+		{
+			ref->extended = true;
 			continue;
+		}
 		ref->child_key[ref->nkeys] = name;
 		ref->parent_key[ref->nkeys] = get_attname(ref->parent, confkey[i], false);
 		ref->operator[ref->nkeys++] = operators[i];

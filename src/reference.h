@@ -20,6 +20,8 @@ typedef struct PshReference
 	Oid			constraint;
 	Oid			child;
 	Oid			parent;
+	bool		extended;		/* the constraint has the columns already */
+	bool		deferrable;
 	int			nkeys;			/* columns of the original key */
 	char	   *child_key[INDEX_MAX_KEYS];
 	char	   *parent_key[INDEX_MAX_KEYS];

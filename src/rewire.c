@@ -6,7 +6,8 @@
  * The statements are computed once and stored as tasks.  Each is a
  * transaction of its own together with the mark that it is done, so a worker
  * that comes after a crash goes on with the first that is not.  Only the
- * leader runs them, in order.
+ * leader runs them, in order.  A table that refers to itself gets the columns
+ * of its extended keys in the same way, in phase prepare.
  *
  * A statement that validates a key can take long.  The job's row is therefore
  * not locked meanwhile: an operator's request must not wait for it.
@@ -18,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "pgstat.h"
+#include "utils/builtins.h"
 
 #include "rewire.h"
 #include "snapshots.h"
@@ -25,6 +27,20 @@
 #include "throttle.h"
 
 #define CONCURRENT_BUILD "CREATE INDEX CONCURRENTLY"
+
+static bool
+has_tasks(int job_id, PshPhase phase)
+{
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2];
+
+	values[0] = Int32GetDatum(job_id);
+	values[1] = CStringGetTextDatum(psh_phase_name(phase));
+	return psh_sql(SPI_OK_SELECT,
+				   "SELECT FROM partshift.task"
+				   " WHERE job_id = $1 AND phase = $2 LIMIT 1",
+				   2, types, values, NULL) > 0;
+}
 
 /*
  * Store the statements to run, unless they are stored.  Those of the first
@@ -47,10 +63,7 @@ psh_rewire_prepare(PshJob *job)
 			"DELETE FROM partshift.task"
 			" WHERE job_id = $1 AND phase = 'rewire' AND object <> $3",
 			3, types, values, NULL);
-	if (psh_sql(SPI_OK_SELECT,
-				"SELECT FROM partshift.task"
-				" WHERE job_id = $1 AND phase = 'rewire' LIMIT 1",
-				1, types, values, NULL) == 0)
+	if (!has_tasks(job->id, PSH_PHASE_REWIRE))
 		psh_sql(SPI_OK_INSERT,
 				"INSERT INTO partshift.task"
 				" (job_id, phase, task_no, object, run_as, command)"
@@ -66,18 +79,20 @@ psh_rewire_prepare(PshJob *job)
  * Find and lock the first task not done.  Returns its number, or -1.
  */
 static int
-next_task(int job_id, Oid *run_as, char **command)
+next_task(const PshJob *job, Oid *run_as, char **command)
 {
-	Oid			types[1] = {INT4OID};
-	Datum		values[1] = {Int32GetDatum(job_id)};
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2];
 	Datum		user;
 	bool		isnull;
 
+	values[0] = Int32GetDatum(job->id);
+	values[1] = CStringGetTextDatum(psh_phase_name(job->phase));
 	if (psh_sql(SPI_OK_SELECT,
 				"SELECT task_no, run_as, command FROM partshift.task"
-				" WHERE job_id = $1 AND phase = 'rewire' AND NOT done"
+				" WHERE job_id = $1 AND phase = $2 AND NOT done"
 				" ORDER BY task_no LIMIT 1 FOR UPDATE",
-				1, types, values, NULL) == 0)
+				2, types, values, NULL) == 0)
 		return -1;
 	user = psh_sql_value(0, 2, &isnull);
 	*run_as = isnull ? InvalidOid : DatumGetObjectId(user);
@@ -86,17 +101,18 @@ next_task(int job_id, Oid *run_as, char **command)
 }
 
 static void
-mark_done(int job_id, int task_no)
+mark_done(const PshJob *job, int task_no)
 {
-	Oid			types[2] = {INT4OID, INT4OID};
-	Datum		values[2];
+	Oid			types[3] = {INT4OID, INT4OID, TEXTOID};
+	Datum		values[3];
 
-	values[0] = Int32GetDatum(job_id);
+	values[0] = Int32GetDatum(job->id);
 	values[1] = Int32GetDatum(task_no);
+	values[2] = CStringGetTextDatum(psh_phase_name(job->phase));
 	psh_sql(SPI_OK_UPDATE,
 			"UPDATE partshift.task SET done = true"
-			" WHERE job_id = $1 AND phase = 'rewire' AND task_no = $2",
-			2, types, values, NULL);
+			" WHERE job_id = $1 AND phase = $3 AND task_no = $2",
+			3, types, values, NULL);
 }
 
 /*
@@ -104,10 +120,10 @@ mark_done(int job_id, int task_no)
  * of its own.  If it ends and the mark is lost, it finds the index next time.
  */
 static void
-build_concurrently(int job_id, int task_no, const char *command)
+build_concurrently(const PshJob *job, int task_no, const char *command)
 {
 	Oid			types[1] = {INT4OID};
-	Datum		values[1] = {Int32GetDatum(job_id)};
+	Datum		values[1] = {Int32GetDatum(job->id)};
 
 	psh_txn_begin("rewire");
 	psh_sql(SPI_OK_SELECT, "SELECT partshift.drop_unfinished_indexes($1)",
@@ -115,7 +131,7 @@ build_concurrently(int job_id, int task_no, const char *command)
 	psh_txn_commit();
 	psh_sql_run_alone(command);
 	psh_txn_begin("rewire");
-	mark_done(job_id, task_no);
+	mark_done(job, task_no);
 	psh_txn_commit();
 }
 
@@ -134,8 +150,39 @@ run_statement(const PshJob *job, int task_no, Oid run_as, const char *command)
 	left = psh_sql_run(run_as, command);
 	psh_throttle_rest();
 	if (left == 0)
-		mark_done(job->id, task_no);
+		mark_done(job, task_no);
 	return left == 0;
+}
+
+/*
+ * Run the next statement of the job's phase.  Returns AGAIN while there may be
+ * more, REST when the next one has to wait for others; FINISHED, in a
+ * transaction, when all are done.
+ */
+static PshStep
+run_next(const PshJob *job)
+{
+	MemoryContext keep = CurrentMemoryContext;
+	int			task_no;
+	Oid			run_as;
+	char	   *command;
+	bool		done;
+
+	psh_txn_begin("rewire");
+	MemoryContextSwitchTo(keep);
+	task_no = next_task(job, &run_as, &command);
+	if (task_no < 0)
+		return PSH_STEP_FINISHED;
+	if (strncmp(command, CONCURRENT_BUILD, strlen(CONCURRENT_BUILD)) == 0)
+	{
+		psh_txn_commit();
+		MemoryContextSwitchTo(keep);
+		build_concurrently(job, task_no, command);
+		return PSH_STEP_AGAIN;
+	}
+	done = run_statement(job, task_no, run_as, command);
+	psh_txn_commit();
+	return done ? PSH_STEP_AGAIN : PSH_STEP_REST;
 }
 
 /*
@@ -150,34 +197,52 @@ run_statement(const PshJob *job, int task_no, Oid run_as, const char *command)
 PshStep
 psh_rewire_run(PshJob *job)
 {
-	MemoryContext keep = CurrentMemoryContext;
-	int			task_no;
-	Oid			run_as;
-	char	   *command;
-	bool		done = true;
+	PshStep		step;
 
 	if (psh_throttle_pay() > 0)
 		return PSH_STEP_AGAIN;
 	if (psh_snapshots_wait(job) != PSH_STEP_FINISHED)
 		return PSH_STEP_AGAIN;
-
-	psh_txn_begin("rewire");
-	MemoryContextSwitchTo(keep);
-	task_no = next_task(job->id, &run_as, &command);
-	if (task_no < 0)
+	step = run_next(job);
+	if (step == PSH_STEP_FINISHED)
 	{
 		psh_job_advance(psh_job_lock(job->id), PSH_PHASE_VERIFY);
 		psh_txn_commit();
+	}
+	return step;
+}
+
+/*
+ * Give a table that refers to itself the columns by which its keys are
+ * extended, before the shadow is made after it.  Returns FINISHED when it has
+ * them, filled.
+ */
+PshStep
+psh_rewire_extend(PshJob *job)
+{
+	Oid			types[2] = {INT4OID, OIDOID};
+	Datum		values[2];
+	PshStep		step;
+
+	if (OidIsValid(job->shadow))
 		return PSH_STEP_FINISHED;
-	}
-	if (strncmp(command, CONCURRENT_BUILD, strlen(CONCURRENT_BUILD)) == 0)
-	{
-		psh_txn_commit();
-		MemoryContextSwitchTo(keep);
-		build_concurrently(job->id, task_no, command);
+	if (psh_throttle_pay() > 0)
 		return PSH_STEP_AGAIN;
-	}
-	done = run_statement(job, task_no, run_as, command);
+	values[0] = Int32GetDatum(job->id);
+	values[1] = ObjectIdGetDatum(job->relid);
+	psh_txn_begin("preparing foreign keys");
+	(void) psh_job_lock(job->id);
+	if (!has_tasks(job->id, PSH_PHASE_PREPARE))
+		psh_sql(SPI_OK_INSERT,
+				"INSERT INTO partshift.task"
+				" (job_id, phase, task_no, object, run_as, command)"
+				" SELECT $1, 'prepare', t.n, $2, t.run_as, t.command"
+				" FROM partshift.extension_commands($1, true)"
+				" WITH ORDINALITY AS t (run_as, command, n)",
+				2, types, values, NULL);
 	psh_txn_commit();
-	return done ? PSH_STEP_AGAIN : PSH_STEP_REST;
+	step = run_next(job);
+	if (step == PSH_STEP_FINISHED)
+		psh_txn_commit();
+	return step;
 }

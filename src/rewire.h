@@ -10,6 +10,7 @@
 
 #include "job.h"
 
+extern PshStep psh_rewire_extend(PshJob *job);
 extern PshStep psh_rewire_prepare(PshJob *job);
 extern PshStep psh_rewire_run(PshJob *job);
 

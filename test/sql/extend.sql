@@ -100,10 +100,6 @@ SELECT probe.refusal('SELECT ' || :'extend' || ')');
 ALTER TABLE media ALTER user_id TYPE text;
 SELECT probe.refusal('SELECT ' || :'extend' || $$, extend_columns => '{"of_record": {"user_id": "user_id"}}')$$);
 ROLLBACK;
-BEGIN;
-ALTER TABLE records ADD parent bigint REFERENCES records;
-SELECT probe.refusal('SELECT ' || :'extend' || ')');
-ROLLBACK;
 SELECT probe.refusal($$SELECT partshift.convert('records', 'hash', 'user_id', partitions => 3, unique_keys => 'per_partition', foreign_keys => 'extend')$$);
 SELECT count(*) FROM (SELECT * FROM probe.children() EXCEPT ALL TABLE was) AS new;
 
