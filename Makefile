@@ -5,6 +5,7 @@ OBJS = \
 	src/buffer.o \
 	src/capture.o \
 	src/compare.o \
+	src/computed.o \
 	src/copy.o \
 	src/ddl.o \
 	src/default_leaf.o \
@@ -30,6 +31,7 @@ OBJS = \
 	src/phases.o \
 	src/prepare.o \
 	src/privileges.o \
+	src/project.o \
 	src/push.o \
 	src/reconcile.o \
 	src/reference.o \
@@ -65,6 +67,7 @@ REGRESS = \
 	convert_list \
 	convert_range \
 	dependents \
+	derive \
 	extend \
 	extend_chain \
 	extend_self \
@@ -75,6 +78,7 @@ REGRESS = \
 	key_types \
 	legacy_triggers \
 	mirror \
+	null_key \
 	options \
 	orders \
 	plan \
@@ -89,6 +93,7 @@ REGRESS_OPTS = --inputdir=test
 ISOLATION = \
 	capture_begin \
 	capture_undone \
+	computed_key \
 	copy_moved \
 	copy_overflow \
 	copy_race \

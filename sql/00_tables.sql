@@ -155,6 +155,14 @@ COMMENT ON TABLE partshift.dropout IS
 
 CREATE INDEX dropout_job_idx ON partshift.dropout (job_id);
 
+CREATE TABLE partshift.unplaced (
+	job_id integer NOT NULL,
+	noted_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+COMMENT ON TABLE partshift.unplaced IS
+'notes of transactions that wrote a row to a source whose computed partition key has no value for it';
+
 CREATE TABLE partshift.carried_object (
 	job_id integer NOT NULL,
 	class text NOT NULL,

@@ -71,6 +71,15 @@ AS 'MODULE_PATHNAME', 'partshift_query_as';
 COMMENT ON FUNCTION partshift.query_as(oid, text) IS
 'the first value that a query yields to another role; for superusers';
 
+CREATE FUNCTION partshift.read_expression(relid oid, expression text, wanted oid,
+	wanted_modifier integer, option text, OUT type oid, OUT modifier integer,
+	OUT collid oid, OUT definition text, OUT tree text)
+LANGUAGE c STABLE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'partshift_read_expression';
+
+COMMENT ON FUNCTION partshift.read_expression(oid, text, oid, integer, text) IS
+'an immutable expression over the columns of a table, of the type that is wanted unless that is 0';
+
 CREATE FUNCTION partshift.create_job(relation regclass, strategy text,
 	key text, options jsonb) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE

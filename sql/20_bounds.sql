@@ -203,31 +203,33 @@ CREATE TYPE partshift.key AS (
 	loose text,
 	modifier integer,
 	collate_clause text,
-	owner oid
+	owner oid,
+	expression text
 );
 
 COMMENT ON TYPE partshift.key IS
-'the type of a partition key column';
+'the type of a partition key column, and what it is in a query of the table as "t"';
 
-CREATE FUNCTION partshift.key_of(relid oid, column_name name)
+CREATE FUNCTION partshift.key_of(relid oid, column_name name, options jsonb)
 RETURNS partshift.key
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT a.atttypid,
-		   format_type(a.atttypid, a.atttypmod),
-		   format_type(a.atttypid, -1),
-		   a.atttypmod,
+	SELECT a.type,
+		   format_type(a.type, a.modifier),
+		   format_type(a.type, -1),
+		   a.modifier,
 		   coalesce((SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
 					 FROM pg_collation c
 						  JOIN pg_namespace n ON n.oid = c.collnamespace
-					 WHERE c.oid = a.attcollation), ''),
-		   r.relowner
-	FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid
-	WHERE a.attrelid = relid AND a.attname = column_name
+					 WHERE c.oid = a.collid), ''),
+		   r.relowner,
+		   coalesce(options #>> '{computed,value}', format('t.%I', column_name))
+	FROM partshift.key_column(relid, column_name, options->'computed') a
+		 JOIN pg_class r ON r.oid = relid
 $$;
 
-COMMENT ON FUNCTION partshift.key_of(oid, name) IS
+COMMENT ON FUNCTION partshift.key_of(oid, name, jsonb) IS
 'the type of a partition key column';
 
 /*

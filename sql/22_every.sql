@@ -133,7 +133,7 @@ COMMENT ON FUNCTION partshift.number_leaves(partshift.key, numeric, text[], inte
  * min() and max() are not defined for uuid before PostgreSQL 18, so the first
  * and the last are read in order, which an index serves as well.
  */
-CREATE FUNCTION partshift.data_range(relid oid, column_name name, type oid)
+CREATE FUNCTION partshift.data_range(relid oid, key partshift.key)
 RETURNS text[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -146,24 +146,24 @@ DECLARE
 BEGIN
 	SELECT c.relowner, c.oid::regclass::text AS name INTO target
 	FROM pg_class c WHERE c.oid = relid;
-	IF type IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype,
+	IF key.type IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype,
 				'numeric'::regtype) THEN
-		finite := format(' WHERE t.%1$I > ''-infinity'' AND t.%1$I < ''infinity''', column_name);
+		finite := format(' WHERE %1$s > ''-infinity'' AND %1$s < ''infinity''', key.expression);
 	END IF;
 
 	FOREACH direction IN ARRAY ARRAY['ASC', 'DESC'] LOOP
 		extremes := array_append(extremes, partshift.query_as(target.relowner,
-			format('SELECT t.%1$I::text FROM ONLY %2$s t%3$s ORDER BY t.%1$I %4$s LIMIT 1',
-				   column_name, target.name, finite, direction)));
+			format('SELECT (%1$s)::text FROM ONLY %2$s t%3$s ORDER BY %1$s %4$s LIMIT 1',
+				   key.expression, target.name, finite, direction)));
 	END LOOP;
 	RETURN extremes;
 END
 $$;
 
-COMMENT ON FUNCTION partshift.data_range(oid, name, oid) IS
+COMMENT ON FUNCTION partshift.data_range(oid, partshift.key) IS
 'the first and last finite values of a column, as text; NULLs if there are none';
 
-CREATE FUNCTION partshift.check_uuids(relid oid, column_name name)
+CREATE FUNCTION partshift.check_uuids(relid oid, column_name name, key partshift.key)
 RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -172,8 +172,8 @@ DECLARE
 	stranger text;
 BEGIN
 	SELECT partshift.query_as(c.relowner,
-		format('SELECT t.%1$I::text FROM ONLY %2$s t WHERE substr(t.%1$I::text, 15, 1) <> ''7'' LIMIT 1',
-			   column_name, c.oid::regclass)) INTO stranger
+		format('SELECT (%1$s)::text FROM ONLY %2$s t WHERE substr((%1$s)::text, 15, 1) <> ''7'' LIMIT 1',
+			   key.expression, c.oid::regclass)) INTO stranger
 	FROM pg_class c WHERE c.oid = relid;
 	IF stranger IS NOT NULL THEN
 		RAISE EXCEPTION 'column "%" holds a uuid that is not of version 7', column_name
@@ -184,7 +184,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION partshift.check_uuids(oid, name) IS
+COMMENT ON FUNCTION partshift.check_uuids(oid, name, partshift.key) IS
 'raises an error if a column holds uuids that are not ordered by time';
 
 CREATE FUNCTION partshift.every_leaves(relid oid, column_name name, options jsonb)
@@ -193,7 +193,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	key partshift.key := partshift.key_of(relid, column_name);
+	key partshift.key := partshift.key_of(relid, column_name, options);
 	every text := options->>'every';
 	premake integer := coalesce((options->>'premake')::integer, 3);
 	step interval;
@@ -203,7 +203,7 @@ BEGIN
 		number := partshift.number_step(every);
 		RETURN QUERY SELECT *
 					 FROM partshift.number_leaves(key, number,
-							partshift.data_range(relid, column_name, key.type), premake);
+							partshift.data_range(relid, key), premake);
 		RETURN;
 	END IF;
 
@@ -214,11 +214,11 @@ BEGIN
 			USING ERRCODE = 'invalid_parameter_value',
 				  DETAIL = format('Column "%s" is a date.', column_name);
 	ELSIF key.type = 'uuid'::regtype THEN
-		PERFORM partshift.check_uuids(relid, column_name);
+		PERFORM partshift.check_uuids(relid, column_name, key);
 	END IF;
 	RETURN QUERY SELECT *
 				 FROM partshift.time_leaves(key.type, step,
-						partshift.data_range(relid, column_name, key.type), premake);
+						partshift.data_range(relid, key), premake);
 END
 $$;
 

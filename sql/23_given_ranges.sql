@@ -168,7 +168,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	bounds jsonb := options->'bounds';
-	key partshift.key := partshift.key_of(relid, column_name);
+	key partshift.key := partshift.key_of(relid, column_name, options);
 BEGIN
 	IF bounds IS NULL AND NOT options ? 'every' THEN
 		RAISE EXCEPTION 'the bounds of the ranges are missing'

@@ -124,7 +124,7 @@ $$;
 COMMENT ON FUNCTION partshift.counted_lists(partshift.key, name, integer) IS
 'a leaf for each number below the given one';
 
-CREATE FUNCTION partshift.distinct_lists(relid oid, column_name name)
+CREATE FUNCTION partshift.distinct_lists(relid oid, column_name name, key partshift.key)
 RETURNS SETOF partshift.leaf
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -134,8 +134,8 @@ DECLARE
 BEGIN
 	SELECT partshift.query_as(c.relowner,
 		format('SELECT jsonb_agg(v::text ORDER BY v)::text
-				FROM (SELECT DISTINCT %I FROM ONLY %s LIMIT 501) AS s(v)',
-			   column_name, c.oid::regclass))::jsonb INTO found_values
+				FROM (SELECT DISTINCT %s FROM ONLY %s t LIMIT 501) AS s(v)',
+			   key.expression, c.oid::regclass))::jsonb INTO found_values
 	FROM pg_class c WHERE c.oid = relid;
 
 	IF found_values IS NULL THEN
@@ -154,7 +154,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION partshift.distinct_lists(oid, name) IS
+COMMENT ON FUNCTION partshift.distinct_lists(oid, name, partshift.key) IS
 'a leaf for each value that the table holds';
 
 CREATE FUNCTION partshift.list_leaves(relid oid, column_name name, options jsonb)
@@ -163,7 +163,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	key partshift.key := partshift.key_of(relid, column_name);
+	key partshift.key := partshift.key_of(relid, column_name, options);
 BEGIN
 	IF options ? 'lists' THEN
 		RETURN QUERY SELECT * FROM partshift.named_lists(key, options->'lists');
@@ -171,7 +171,7 @@ BEGIN
 		RETURN QUERY SELECT * FROM partshift.counted_lists(key, column_name,
 									(options->>'partitions')::integer);
 	ELSE
-		RETURN QUERY SELECT * FROM partshift.distinct_lists(relid, column_name);
+		RETURN QUERY SELECT * FROM partshift.distinct_lists(relid, column_name, key);
 	END IF;
 END
 $$;

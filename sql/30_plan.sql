@@ -74,13 +74,17 @@ COMMENT ON FUNCTION partshift.has_error(partshift.finding[], text[]) IS
 'whether there are errors, of these topics if any are given';
 
 /* What the functions that resolve arguments raise becomes a finding. */
-CREATE FUNCTION partshift.try_key(relid oid, key text,
+CREATE FUNCTION partshift.try_key(relid oid, key text, options jsonb,
 								  OUT columns name[], OUT refusal partshift.finding)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	columns := partshift.key_columns(relid, coalesce(key, ''));
+	IF options ? 'derive' THEN
+		columns := partshift.derived_column(relid, coalesce(key, ''));
+	ELSE
+		columns := partshift.key_columns(relid, coalesce(key, ''));
+	END IF;
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS refusal.sqlstate = RETURNED_SQLSTATE,
 		refusal.message = MESSAGE_TEXT,
@@ -91,7 +95,7 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
-COMMENT ON FUNCTION partshift.try_key(oid, text) IS
+COMMENT ON FUNCTION partshift.try_key(oid, text, jsonb) IS
 'the partition key columns, or why there are none';
 
 CREATE FUNCTION partshift.try_leaves(relid oid, strategy text, key_columns name[], options jsonb,
@@ -203,6 +207,8 @@ AS $$
 		'bytes_total', pg_table_size(relid),
 		'extended_keys', '[]'::jsonb,
 		'leaves', '[]'::jsonb)
+		|| CASE WHEN options ? 'computed'
+				THEN jsonb_build_object('computed', options->'computed') ELSE '{}' END
 	FROM pg_class c
 		 JOIN pg_namespace n ON n.oid = c.relnamespace,
 		 partshift.find_key(relid) key_index
@@ -236,11 +242,13 @@ RETURNS SETOF partshift.finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT * FROM partshift.check_key_types(relid, strategy, key_columns)
+	SELECT * FROM partshift.check_key_types(relid, strategy, key_columns, options)
 	UNION ALL
 	SELECT * FROM partshift.check_key_index(relid)
 	UNION ALL
-	SELECT * FROM partshift.check_key_nulls(relid, key_columns)
+	SELECT * FROM partshift.check_key_nulls(relid, key_columns, options)
+	UNION ALL
+	SELECT * FROM partshift.check_computed(relid, key_columns, plan)
 	UNION ALL
 	SELECT * FROM partshift.check_columns(relid)
 	UNION ALL
@@ -325,19 +333,26 @@ AS $$
 DECLARE
 	findings partshift.finding[];
 	resolved record;
+	computed record;
 	laid record;
 	plan jsonb;
 BEGIN
-	options := coalesce(options, '{}');
+	options := coalesce(options, '{}') - 'computed';
 	findings := array(SELECT f FROM partshift.check_arguments(strategy, options) f)
 				|| array(SELECT f FROM partshift.check_table(relid) f);
 	IF partshift.has_error(findings, 'table') THEN
 		RETURN partshift.finished_plan(NULL, findings);
 	END IF;
 
-	SELECT * INTO resolved FROM partshift.try_key(relid, key);
+	SELECT * INTO resolved FROM partshift.try_key(relid, key, options);
 	IF resolved.columns IS NULL THEN
 		RETURN partshift.finished_plan(NULL, findings || resolved.refusal);
+	END IF;
+	SELECT * INTO computed FROM partshift.try_computed(relid, resolved.columns, options);
+	IF computed.failed THEN
+		RETURN partshift.finished_plan(NULL, findings || computed.refusal);
+	ELSIF computed.column_value IS NOT NULL THEN
+		options := options || jsonb_build_object('computed', computed.column_value);
 	END IF;
 
 	plan := partshift.plan_frame(relid, strategy, resolved.columns, options, job_id);

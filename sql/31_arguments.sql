@@ -122,7 +122,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT f.*
-	FROM (VALUES ('every', 'bounds'), ('premake', 'bounds'), ('partitions', 'lists'))
+	FROM (VALUES ('every', 'bounds'), ('premake', 'bounds'), ('partitions', 'lists'),
+				 ('null_key', 'derive'))
 			AS pair(one, other),
 		 partshift.refused('argument', one, '22023',
 			format('options "%s" and "%s" exclude each other', one, other)) f

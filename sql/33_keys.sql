@@ -44,7 +44,8 @@ $$;
 COMMENT ON FUNCTION partshift.default_opclass(oid, name) IS
 'the default operator class of a scalar type';
 
-CREATE FUNCTION partshift.check_key_types(relid oid, strategy text, key_columns name[])
+CREATE FUNCTION partshift.check_key_types(relid oid, strategy text, key_columns name[],
+										  options jsonb)
 RETURNS SETOF partshift.finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -57,9 +58,9 @@ AS $$
 	UNION ALL
 	SELECT f.*
 	FROM unnest(key_columns) WITH ORDINALITY AS u(attname, position)
-		 JOIN pg_attribute a ON a.attrelid = relid AND a.attname = u.attname
-		 JOIN pg_type t ON t.oid = a.atttypid
-		 JOIN pg_type base ON base.oid = partshift.base_type(a.atttypid),
+		 CROSS JOIN LATERAL partshift.key_column(relid, u.attname, options->'computed') a
+		 JOIN pg_type t ON t.oid = a.type
+		 JOIN pg_type base ON base.oid = partshift.base_type(a.type),
 		 LATERAL (SELECT CASE
 			WHEN t.typtype = 'd' AND strategy <> 'hash' THEN 'Its type is a domain.'
 			WHEN strategy = 'range'
@@ -77,7 +78,7 @@ AS $$
 		 END) AS reason(detail),
 		 partshift.refused('key', u.attname, '0A000',
 			format('cannot partition by column "%s" of type %s with strategy "%s"',
-				   u.attname, format_type(a.atttypid, a.atttypmod), strategy),
+				   u.attname, format_type(a.type, a.modifier), strategy),
 			reason.detail,
 			CASE WHEN strategy <> 'hash' AND partshift.default_opclass(base.oid, 'hash') IS NOT NULL
 					  AND base.oid < 16384
@@ -85,7 +86,7 @@ AS $$
 	WHERE reason.detail IS NOT NULL AND strategy IN ('hash', 'range', 'list')
 $$;
 
-COMMENT ON FUNCTION partshift.check_key_types(oid, text, name[]) IS
+COMMENT ON FUNCTION partshift.check_key_types(oid, text, name[], jsonb) IS
 'refuses partition key columns of types that the strategy cannot have';
 
 /* Since 18 attnotnull is set for a constraint that is NOT VALID, too. */
@@ -201,7 +202,7 @@ $$;
 COMMENT ON FUNCTION partshift.count_nulls(oid, name) IS
 'how many rows have no value in a column';
 
-CREATE FUNCTION partshift.check_key_nulls(relid oid, key_columns name[])
+CREATE FUNCTION partshift.check_key_nulls(relid oid, key_columns name[], options jsonb)
 RETURNS SETOF partshift.finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -220,12 +221,13 @@ AS $$
 					   relid::regclass, u.attname)
 			ELSE
 				format('Run ALTER TABLE %s ALTER COLUMN %I SET NOT NULL.', relid::regclass, u.attname)
-			END) f
-	WHERE NOT partshift.has_no_nulls(a)
+			END || CASE WHEN cardinality(key_columns) = 1
+						THEN '  Or give option "null_key": an expression for the nulls.' ELSE '' END) f
+	WHERE NOT partshift.has_no_nulls(a) AND NOT options ? 'computed'
 	ORDER BY u.position
 $$;
 
-COMMENT ON FUNCTION partshift.check_key_nulls(oid, name[]) IS
+COMMENT ON FUNCTION partshift.check_key_nulls(oid, name[], jsonb) IS
 'refuses partition key columns that can be null';
 
 CREATE FUNCTION partshift.check_columns(relid oid)

@@ -139,7 +139,7 @@ COMMENT ON FUNCTION partshift.check_locks(jsonb) IS
 
 /* Neighbouring ranges are joined, so that each row meets few conditions. */
 CREATE FUNCTION partshift.covered_condition(relid oid, strategy text, column_name name,
-											leaves partshift.leaf[])
+											options jsonb, leaves partshift.leaf[])
 RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -156,25 +156,25 @@ AS $$
 			   (array_agg(upper ORDER BY position DESC))[1] AS upper
 		FROM islands GROUP BY island
 	), key AS (
-		SELECT * FROM partshift.key_of(relid, column_name)
+		SELECT * FROM partshift.key_of(relid, column_name, options)
 	)
 	SELECT CASE strategy
 			 WHEN 'range' THEN
 				(SELECT string_agg(concat_ws(' AND ', 'true',
 							CASE WHEN lower <> 'MINVALUE'
-								 THEN format('t.%I >= %L::%s', column_name, lower, key.loose) END,
+								 THEN format('%s >= %L::%s', key.expression, lower, key.loose) END,
 							CASE WHEN upper <> 'MAXVALUE'
-								 THEN format('t.%I < %L::%s', column_name, upper, key.loose) END),
+								 THEN format('%s < %L::%s', key.expression, upper, key.loose) END),
 						' OR ') FROM joined)
 			 ELSE
-				(SELECT format('t.%I IN (%s)', column_name,
+				(SELECT format('%s IN (%s)', key.expression,
 							   string_agg(format('%L::%s', value, key.exact), ', '))
 				 FROM unnest(leaves) l(label, lower, upper, vals), unnest(l.vals) value)
 		   END
 	FROM key
 $$;
 
-COMMENT ON FUNCTION partshift.covered_condition(oid, text, name, partshift.leaf[]) IS
+COMMENT ON FUNCTION partshift.covered_condition(oid, text, name, jsonb, partshift.leaf[]) IS
 'the condition that a row belongs to a leaf other than the default one';
 
 CREATE FUNCTION partshift.check_outside(relid oid, strategy text, column_name name, options jsonb,
@@ -192,7 +192,7 @@ BEGIN
 	END IF;
 	SELECT partshift.query_as(c.relowner,
 			format('SELECT count(*) FROM ONLY %s t WHERE NOT (%s)', c.oid::regclass,
-				   partshift.covered_condition(relid, strategy, column_name, leaves)))
+				   partshift.covered_condition(relid, strategy, column_name, options, leaves)))
 		INTO outside
 	FROM pg_class c WHERE c.oid = relid;
 

@@ -23,7 +23,7 @@
  * comes after.
  */
 
-CREATE FUNCTION partshift.shadow_columns(relation oid) RETURNS text
+CREATE FUNCTION partshift.shadow_columns(relation oid, computed jsonb) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -38,11 +38,13 @@ AS $$
 						pg_get_expr(d.adbin, d.adrelid),
 						CASE a.attgenerated WHEN 's' THEN 'STORED'
 							ELSE 'VIRTUAL' END) END
-		|| CASE WHEN NOT a.attnotnull THEN ''
+		|| CASE WHEN a.attname = computed ->> 'column' THEN ' NOT NULL'
+			WHEN NOT a.attnotnull THEN ''
 			WHEN o.oid IS NULL THEN ' NOT NULL'
 			WHEN NOT o.convalidated THEN ''
 			ELSE format(' CONSTRAINT %I NOT NULL', o.conname) END,
 		E',\n\t' ORDER BY a.attnum)
+		|| coalesce(E',\n\t' || partshift.derived_definition(computed), '')
 	FROM pg_attribute a
 		JOIN pg_type t ON t.oid = a.atttypid
 		LEFT JOIN pg_collation c ON c.oid = a.attcollation
@@ -54,8 +56,8 @@ AS $$
 	WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
 $$;
 
-COMMENT ON FUNCTION partshift.shadow_columns(oid) IS
-'the column definitions of a copy of the table, without defaults and identities';
+COMMENT ON FUNCTION partshift.shadow_columns(oid, jsonb) IS
+'the column definitions of a copy of the table, without defaults and identities, and a derived column';
 
 CREATE FUNCTION partshift.shadow_key(job partshift.job) RETURNS text
 LANGUAGE sql STABLE
@@ -166,7 +168,7 @@ BEGIN
 		 format(E'CREATE %sTABLE %I.%I (\n\t%s\n) PARTITION BY %s',
 				CASE WHEN unlogged THEN 'UNLOGGED ' ELSE '' END,
 				scratch, job.table_name,
-				partshift.shadow_columns(job.relid),
+				partshift.shadow_columns(job.relid, job.plan -> 'computed'),
 				partshift.shadow_key(job)));
 
 	RETURN QUERY SELECT * FROM partshift.shadow_policy_commands(job);

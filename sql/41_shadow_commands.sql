@@ -144,11 +144,9 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH RECURSIVE typ AS (
-		SELECT k.place, a.atttypid AS oid, a.atttypmod AS typmod,
-			a.attcollation AS collation
-		FROM unnest(job.identity_columns) WITH ORDINALITY AS k(name, place)
-			JOIN pg_attribute a ON a.attrelid = job.relid
-				AND a.attname = k.name
+		SELECT k.place, a.type AS oid, a.modifier AS typmod, a.collid AS collation
+		FROM unnest(job.identity_columns) WITH ORDINALITY AS k(name, place),
+			LATERAL partshift.key_column(job.relid, k.name, job.plan -> 'computed') a
 		UNION ALL
 		SELECT typ.place, t.typbasetype, t.typtypmod, typ.collation
 		FROM typ JOIN pg_type t ON t.oid = typ.oid
@@ -249,6 +247,7 @@ BEGIN
 	RETURN QUERY SELECT * FROM partshift.shadow_parent_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_column_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_constraint_commands(job, true);
+	RETURN QUERY SELECT * FROM partshift.shadow_computed_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_leaf_commands(job);
 	RETURN QUERY SELECT * FROM partshift.shadow_extended_commands(job);
 	RETURN QUERY SELECT NULL::oid, format('DROP SCHEMA partshift_build_%s', job_id);

@@ -238,6 +238,8 @@ AS $$
 			AND object IN (e.entry ->> 'name', 'index ' || quote_ident(e.entry ->> 'name'),
 						   format('index %I.%I', job.schema_name, e.entry ->> 'name'),
 						   'constraint ' || quote_ident(e.entry ->> 'name'))),
+		CASE WHEN job.plan ? 'computed' THEN
+			partshift.computed_reason(job.plan->'computed', class, object, before, after) END,
 		CASE WHEN class = 'reference' AND EXISTS (
 				SELECT FROM partshift.extended_keys(job.plan) AS x
 				WHERE object = format('%I of table %s', x.name, x.relation::regclass))

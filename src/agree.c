@@ -105,7 +105,7 @@ agrees_already(PshTable *shadow, PshLeaf *from, const Datum *identity)
 	if (leaf == NULL ||
 		psh_leaf_find(leaf, identity, &dirty, &busy) != PSH_FOUND)
 		return false;
-	psh_leaf_load(leaf, from->rel, from->found);
+	psh_leaf_load(leaf, from->rel, from->found, identity);
 	return is_equal(leaf);
 }
 
@@ -128,13 +128,13 @@ put_row(PshTable *shadow, PshLeaf *from, const Datum *identity)
 		case PSH_BUSY:
 			return false;
 		case PSH_ABSENT:
-			psh_leaf_load(leaf, from->rel, from->found);
+			psh_leaf_load(leaf, from->rel, from->found, identity);
 			psh_leaf_insert(leaf);
 			return true;
 		case PSH_FOUND:
 			break;
 	}
-	psh_leaf_load(leaf, from->rel, from->found);
+	psh_leaf_load(leaf, from->rel, from->found, identity);
 	if (is_equal(leaf))
 		return true;
 	return lock_row(leaf, LockTupleNoKeyExclusive) &&
@@ -190,17 +190,19 @@ psh_agree(PshTable *source, PshTable *shadow, const Datum *identity)
 
 	if (!find_now(from, identity))
 		return remove_row(source, shadow, identity);
-	psh_identity_read(from->found, from->columns, source->nidentity, current);
-	same = psh_identity_equal(source->rel, from->columns, source->nidentity,
-							  identity, current);
-	if (same && agrees_already(shadow, from, identity))
+	same = psh_leaf_identity(source, from, from->found, current) &&
+		psh_leaf_identity_equal(source, from, identity, current);
+	if (same && agrees_already(shadow, from, current))
 		return true;
 	if (!lock_row(from, LockTupleShare))
 		return false;
 	if (same)
-		return put_row(shadow, from, identity);
+		return put_row(shadow, from, current);
 
-	/* The key has another identity now: this one is gone, and cannot return. */
+	/*
+	 * The key has another identity now, or none: this one is gone, and cannot
+	 * return.
+	 */
 	leaf = lock_shadow(shadow, identity, &absent);
 	return leaf == NULL ? absent : psh_leaf_delete(leaf);
 }

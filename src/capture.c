@@ -7,6 +7,7 @@
  * rows' other columns, at an index or at a snapshot, and nothing waits: one
  * heap insert into a table without indexes, two when the identity changes.
  * If the transaction or a subtransaction of it rolls back, so does its entry.
+ * A computed partition key is in the entry with its value.
  *
  * TRUNCATE needs no trigger at this stage: it gives the source another file,
  * which the next batch or the switch to mirroring notices.
@@ -75,12 +76,12 @@ Datum
 partshift_capture_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *event = (TriggerData *) fcinfo->context;
-	List	   *names;
-	AttrNumber *columns;
+	PshProjection *row;
 	Datum		first[INDEX_MAX_KEYS];
 	Datum		second[INDEX_MAX_KEYS];
+	bool		update;
+	bool		placed[2];
 	Relation	log;
-	int			n;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(event->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(event->tg_event))
@@ -89,21 +90,23 @@ partshift_capture_row(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" was not called as an AFTER ROW trigger",
 						"partshift.capture_row")));
 	psh_trigger_check(event->tg_trigger, false);
-	names = psh_trigger_identity(event->tg_trigger);
-	n = list_length(names);
-	columns = psh_identity_columns(event->tg_relation, names);
-	psh_identity_read(event->tg_trigslot, columns, n, first);
+	update = TRIGGER_FIRED_BY_UPDATE(event->tg_event);
+	row = psh_projection_make(event->tg_relation,
+							  psh_trigger_identity(event->tg_trigger),
+							  psh_trigger_computed(event->tg_trigger));
+	placed[0] = psh_projection_identity(row, event->tg_trigslot, first);
+	placed[1] = update &&
+		psh_projection_identity(row, event->tg_newslot, second);
 
 	log = psh_log_open(psh_trigger_target(event->tg_trigger),
-					   RowExclusiveLock, n,
-					   psh_identity_types(event->tg_relation, columns, n));
-	psh_log_append(log, n, first);
-	if (TRIGGER_FIRED_BY_UPDATE(event->tg_event))
-	{
-		psh_identity_read(event->tg_newslot, columns, n, second);
-		if (!psh_identity_equal(event->tg_relation, columns, n, first, second))
-			psh_log_append(log, n, second);
-	}
+					   RowExclusiveLock, row->n, row->types);
+	if (placed[0])
+		psh_log_append(log, row->n, first);
+	if (placed[1] && !(placed[0] && psh_projection_equal(row, first, second)))
+		psh_log_append(log, row->n, second);
 	table_close(log, NoLock);
+	psh_projection_end(row);
+	if (!placed[update] && !TRIGGER_FIRED_BY_DELETE(event->tg_event))
+		psh_unplaced_note(psh_trigger_job(event->tg_trigger));
 	return PointerGetDatum(NULL);
 }

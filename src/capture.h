@@ -34,6 +34,7 @@ extern int	psh_trigger_job(const Trigger *trigger);
 extern Oid	psh_trigger_target(const Trigger *trigger);
 extern bool psh_trigger_at_home(const Trigger *trigger, Oid root);
 extern List *psh_trigger_identity(const Trigger *trigger);
+extern PshComputed *psh_trigger_computed(const Trigger *trigger);
 extern void psh_trigger_check(const Trigger *trigger, bool may_be_gone);
 
 extern Relation psh_log_open(Oid relid, LOCKMODE lockmode, int n,

@@ -64,10 +64,11 @@ open_side(const PshJob *job, Oid relid)
 
 /*
  * Both tables must have the same columns of the same types; only their order
- * may differ.
+ * may differ, and one that is derived is in the second alone.
  */
 static void
-check_columns(Relation source, Relation shadow, List *columns)
+check_columns(Relation source, Relation shadow, List *columns,
+			  const PshComputed *computed)
 {
 	ListCell   *lc;
 
@@ -77,6 +78,9 @@ check_columns(Relation source, Relation shadow, List *columns)
 		AttrNumber	ours = get_attnum(RelationGetRelid(source), name);
 		AttrNumber	theirs = get_attnum(RelationGetRelid(shadow), name);
 
+		if (theirs > 0 && computed && computed->derived &&
+			strcmp(name, computed->column) == 0)
+			continue;
 		if (theirs > 0 &&
 			TupleDescAttr(RelationGetDescr(source), ours - 1)->atttypid ==
 			TupleDescAttr(RelationGetDescr(shadow), theirs - 1)->atttypid)
@@ -142,8 +146,12 @@ psh_compare_begin(const PshJob *job, bool hashed)
 	PushActiveSnapshot(cmp->snapshot);
 
 	cmp->columns = psh_rowhash_columns(cmp->source);
-	check_columns(cmp->source, cmp->shadow, cmp->columns);
-	cmp->route = psh_route_make(cmp->shadow, cmp->source);
+	cmp->computed = job->computed;
+	if (cmp->computed && cmp->computed->derived)
+		cmp->columns = lappend(cmp->columns, cmp->computed->column);
+	check_columns(cmp->source, cmp->shadow, cmp->columns, cmp->computed);
+	cmp->route = psh_route_make(cmp->shadow,
+								cmp->computed ? cmp->shadow : cmp->source);
 	make_leaves(cmp);
 
 	/* The job's other workers rest meanwhile: all of its rate is ours. */
@@ -222,6 +230,32 @@ give_way(PshComparison *cmp)
 }
 
 /*
+ * Make the row of the shadow that belongs to a row of the source.  Returns
+ * false when there is none; what is made then has no partition key.
+ */
+static bool
+project(PshComparison *cmp, PshProjection *projection, TupleTableSlot *slot,
+		TupleTableSlot *result)
+{
+	Datum		identity[INDEX_MAX_KEYS];
+	bool		placed = psh_projection_identity(projection, slot, identity);
+
+	psh_projection_row(cmp->computed, cmp->source, slot,
+					   placed ? &identity[projection->place] : NULL, result);
+	result->tts_tid = slot->tts_tid;
+	return placed;
+}
+
+/* The leaf to which a row of the source belongs. */
+static PshCompareLeaf *
+leaf_of(PshComparison *cmp, TupleTableSlot *slot)
+{
+	int			i = psh_route_find(cmp->route, slot);
+
+	return &cmp->leaves[i < 0 ? cmp->nleaves - 1 : i];
+}
+
+/*
  * Read a table and call the action for each row.  Leaf is NULL for the
  * source, whose rows belong to different ones.
  */
@@ -234,38 +268,52 @@ scan_table(PshComparison *cmp, Relation rel, PshCompareLeaf *leaf,
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = CurrentMemoryContext;
 	BlockNumber block = InvalidBlockNumber;
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Relation	layout = rel;
+	PshProjection *projection = NULL;
 	PshCompareRow row;
 	TableScanDesc scan;
 
+	row.slot = slot;
+	if (leaf == NULL && cmp->computed)
+	{
+		layout = cmp->shadow;
+		projection = psh_projection_make(rel, cmp->job->identity,
+										 cmp->computed);
+		row.slot = MakeSingleTupleTableSlot(RelationGetDescr(layout),
+											&TTSOpsVirtual);
+	}
 	row.side = leaf ? PSH_SIDE_SHADOW : PSH_SIDE_SOURCE;
 	row.leaf = leaf;
 	row.relid = RelationGetRelid(rel);
-	row.contents = psh_rowhash_make(rel, cmp->columns);
-	row.identity = psh_rowhash_make(rel, cmp->job->identity);
-	row.slot = table_slot_create(rel, NULL);
+	row.contents = psh_rowhash_make(layout, cmp->columns);
+	row.identity = psh_rowhash_make(layout, cmp->job->identity);
 	scan = table_beginscan_strat(rel, cmp->snapshot, 0, NULL, true, false);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, row.slot))
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
-		if (block != ItemPointerGetBlockNumber(&row.slot->tts_tid))
+		if (block != ItemPointerGetBlockNumber(&slot->tts_tid))
 		{
-			block = ItemPointerGetBlockNumber(&row.slot->tts_tid);
+			block = ItemPointerGetBlockNumber(&slot->tts_tid);
 			psh_throttle_point();
 			give_way(cmp);
 			MemoryContextReset(context);
 		}
 		MemoryContextSwitchTo(context);
-		if (leaf == NULL)
-		{
-			int			i = psh_route_find(cmp->route, row.slot);
-
-			row.leaf = &cmp->leaves[i < 0 ? cmp->nleaves - 1 : i];
-		}
+		if (projection && !project(cmp, projection, slot, row.slot))
+			row.leaf = &cmp->leaves[cmp->nleaves - 1];
+		else if (leaf == NULL)
+			row.leaf = leaf_of(cmp, row.slot);
 		if (!listed_only || row.leaf->list_no >= 0)
 			action(&row, arg);
 		MemoryContextSwitchTo(outer);
 	}
 	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(row.slot);
+	if (projection)
+	{
+		psh_projection_end(projection);
+		ExecDropSingleTupleTableSlot(row.slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
 	MemoryContextDelete(context);
 }
 

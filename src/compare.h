@@ -46,6 +46,7 @@ typedef struct PshComparison
 	Snapshot	snapshot;
 	PshRoute   *route;
 	List	   *columns;		/* of char *: what is compared */
+	const PshComputed *computed;	/* how the source's key is, or NULL */
 	int			nleaves;		/* the last one is that of no partition */
 	PshCompareLeaf *leaves;
 	bool		equal;

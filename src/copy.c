@@ -29,6 +29,7 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
@@ -38,6 +39,7 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/bufmgr.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -144,14 +146,15 @@ save_progress(int job_id, const Batch *batch)
 static void
 log_unsure(const PshJob *job, Relation source, TupleTableSlot *slot)
 {
-	int			n = list_length(job->identity);
-	AttrNumber *columns = psh_identity_columns(source, job->identity);
-	Relation	log = psh_log_open(job->log, RowExclusiveLock, n,
-								   psh_identity_types(source, columns, n));
+	PshProjection *row = psh_projection_make(source, job->identity,
+											 job->computed);
+	Relation	log = psh_log_open(job->log, RowExclusiveLock, row->n,
+								   row->types);
 	Datum		identity[INDEX_MAX_KEYS];
 
-	psh_identity_read(slot, columns, n, identity);
-	psh_log_append(log, n, identity);
+	psh_projection_identity_or_raise(row, slot, identity);
+	psh_log_append(log, row->n, identity);
+	psh_projection_end(row);
 	table_close(log, NoLock);
 }
 
@@ -178,11 +181,61 @@ blocks_left(Relation source, const Batch *batch)
 	return end > batch->next ? end - batch->next : 0;
 }
 
+/* Rows with a computed key are made into rows of the shadow first. */
+typedef struct Projector
+{
+	const PshComputed *computed;
+	Relation	source;
+	PshProjection *projection;
+	TupleTableSlot *result;
+	MemoryContext scratch;		/* reset for each row */
+} Projector;
+
+static Projector *
+projector_make(const PshJob *job, Relation source, Relation shadow)
+{
+	Projector  *projector = palloc(sizeof(Projector));
+
+	projector->computed = job->computed;
+	projector->source = source;
+	projector->projection = psh_projection_make(source, job->identity,
+												job->computed);
+	projector->result = MakeSingleTupleTableSlot(RelationGetDescr(shadow),
+												 &TTSOpsVirtual);
+	projector->scratch = AllocSetContextCreate(CurrentMemoryContext,
+											   "partshift projection",
+											   ALLOCSET_DEFAULT_SIZES);
+	return projector;
+}
+
+/* The row of the shadow, also as a tuple; both live until the next. */
+static TupleTableSlot *
+project(Projector *projector, TupleTableSlot *slot, HeapTuple *tuple)
+{
+	MemoryContext caller = MemoryContextSwitchTo(projector->scratch);
+	PshProjection *projection = projector->projection;
+	Datum		identity[INDEX_MAX_KEYS];
+
+	MemoryContextReset(projector->scratch);
+	psh_projection_identity_or_raise(projection, slot, identity);
+	psh_projection_row(projector->computed, projector->source, slot,
+					   &identity[projection->place], projector->result);
+	*tuple = heap_form_tuple(projector->result->tts_tupleDescriptor,
+							 projector->result->tts_values,
+							 projector->result->tts_isnull);
+	MemoryContextSwitchTo(caller);
+	return projector->result;
+}
+
 /* Scan the claimed blocks until they end or the time is up. */
 static void
-scan_blocks(const PshJob *job, Relation source, PshRoute *route, Batch *batch)
+scan_blocks(const PshJob *job, Relation source, Relation shadow, Batch *batch)
 {
-	PshBuffers *buffers = psh_buffers_make(source, route);
+	Projector  *projector = job->computed ?
+		projector_make(job, source, shadow) : NULL;
+	Relation	layout = projector ? shadow : source;
+	PshRoute   *route = psh_route_make(shadow, layout);
+	PshBuffers *buffers = psh_buffers_make(layout, route);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(source),
 													&TTSOpsHeapTuple);
 	FullTransactionId next = ReadNextFullTransactionId();
@@ -218,14 +271,16 @@ scan_blocks(const PshJob *job, Relation source, PshRoute *route, Batch *batch)
 		ExecStoreHeapTuple(tuple, slot, false);
 		if (age == PSH_OLD)
 		{
-			int			leaf = psh_route_find(route, slot);
+			TupleTableSlot *row = projector ?
+				project(projector, slot, &tuple) : slot;
+			int			leaf = psh_route_find(route, row);
 
 			if (leaf < 0)
 				ereport(ERROR,
 						(errcode(ERRCODE_CHECK_VIOLATION),
 						 errmsg("no partition takes a row of table \"%s\"",
 								RelationGetRelationName(source))));
-			psh_buffers_add(buffers, leaf, tuple, slot);
+			psh_buffers_add(buffers, leaf, tuple, row);
 			batch->rows++;
 			batch->bytes += tuple->t_len;
 		}
@@ -238,6 +293,8 @@ scan_blocks(const PshJob *job, Relation source, PshRoute *route, Batch *batch)
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	psh_buffers_flush(buffers);
+	if (projector)
+		psh_projection_end(projector->projection);
 	batch->next = stop;
 }
 
@@ -256,7 +313,7 @@ copy_batch(const PshJob *job, Batch *batch)
 		psh_throttle_start();
 		shadow = table_open(job->shadow, AccessShareLock);
 		if (blocks_left(source, batch) > 0)
-			scan_blocks(job, source, psh_route_make(shadow, source), batch);
+			scan_blocks(job, source, shadow, batch);
 		else
 			batch->next = batch->end;
 		table_close(shadow, NoLock);

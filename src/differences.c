@@ -162,8 +162,12 @@ identity_text(PshComparison *cmp, TupleTableSlot *slot, Relation rel)
 		Oid			output;
 		bool		isvarlena;
 		bool		isnull;
-		Datum		value = slot_getattr(slot, attnum, &isnull);
+		Datum		value;
 
+		/* The source lacks a derived key, and its row is named without. */
+		if (attnum == InvalidAttrNumber)
+			continue;
+		value = slot_getattr(slot, attnum, &isnull);
 		getTypeOutputInfo(TupleDescAttr(RelationGetDescr(rel),
 										attnum - 1)->atttypid,
 						  &output, &isvarlena);

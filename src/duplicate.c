@@ -140,7 +140,11 @@ authority_has(PshTable *authority, PshLeaf *follower, TupleTableSlot *holder,
 	TupleTableSlot *slot;
 	bool		has;
 
-	psh_identity_read(holder, follower->columns, authority->nidentity, identity);
+	if (follower->projection == NULL)
+		psh_identity_read(holder, follower->columns, authority->nidentity,
+						  identity);
+	else if (!psh_projection_identity(follower->projection, holder, identity))
+		return false;
 	leaf = psh_table_leaf(authority, identity);
 	if (leaf == NULL || leaf->key == NULL)
 		return leaf != NULL;

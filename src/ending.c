@@ -36,6 +36,9 @@ end_job(int job_id, const char *status)
 			" blocker_pid = NULL, blocker = NULL, ended_at = clock_timestamp()"
 			" WHERE job_id = $1",
 			2, types, values, NULL);
+	psh_sql(SPI_OK_DELETE,
+			"DELETE FROM partshift.unplaced WHERE job_id = $1",
+			1, types, values, NULL);
 }
 
 static bool

@@ -29,7 +29,10 @@
 	" coalesce((options->>'reverse_sync')::boolean, true)," \
 	" source_file, log_block, last_reconcile_xid," \
 	" horizon_xmin, horizon_xmax, horizon_xip, horizon_overflowed," \
-	" fingerprint, log_file" \
+	" fingerprint, log_file," \
+	" plan #>> '{computed,column}', (plan #>> '{computed,derived}')::boolean," \
+	" (plan #>> '{computed,type}')::oid," \
+	" (plan #>> '{computed,collation}')::oid, plan #>> '{computed,tree}'" \
 	" FROM partshift.job WHERE job_id = $1"
 
 static const char *const phase_names[] = {
@@ -111,6 +114,24 @@ read_horizon(PshHorizon *horizon)
 	horizon->overflowed = DatumGetBool(column(27, &isnull));
 }
 
+static PshComputed *
+read_computed(void)
+{
+	char	   *name = psh_sql_text(0, 30);
+	PshComputed *computed;
+	bool		isnull;
+
+	if (name == NULL)
+		return NULL;
+	computed = palloc(sizeof(PshComputed));
+	computed->column = name;
+	computed->derived = DatumGetBool(column(31, &isnull));
+	computed->type = DatumGetObjectId(column(32, &isnull));
+	computed->collation = DatumGetObjectId(column(33, &isnull));
+	computed->tree = psh_sql_text(0, 34);
+	return computed;
+}
+
 static PshJob *
 read_job(int job_id, const char *query)
 {
@@ -151,6 +172,7 @@ read_job(int job_id, const char *query)
 	read_horizon(&job->horizon);
 	job->fingerprint = psh_sql_text(0, 28);
 	job->log_file = DatumGetObjectId(column(29, &isnull));
+	job->computed = read_computed();
 	return job;
 }
 

@@ -12,6 +12,7 @@
 #include "nodes/pg_list.h"
 
 #include "partshift.h"
+#include "project.h"
 
 /* The snapshot taken when the capture triggers were installed. */
 typedef struct PshHorizon
@@ -36,6 +37,8 @@ typedef struct PshJob
 	char	   *table_name;		/* the name the application uses */
 	List	   *identity;		/* of char *: key, then the rest of the
 								 * partition key */
+	PshComputed *computed;		/* how the source's partition key is computed,
+								 * or NULL */
 	PshPhase	phase;
 	PshStatus	status;
 	char	   *request;		/* or NULL */

@@ -62,12 +62,19 @@ static PshLeaf *
 leaf_open(PshTable *table, Relation rel)
 {
 	PshLeaf    *leaf = palloc0(sizeof(PshLeaf));
+	PshProjection *projection = psh_projection_make(rel, table->identity,
+													table->computed);
 
 	leaf->rel = rel;
-	leaf->columns = psh_identity_columns(rel, table->identity);
-	psh_identity_check(rel, leaf->columns, table->nidentity, table->types);
-	leaf->key = psh_key_open(rel, leaf->columns, table->nidentity,
+	leaf->columns = projection->columns;
+	psh_identity_check(rel, leaf->columns, projection->nown, table->types);
+	leaf->key = psh_key_open(rel, leaf->columns, projection->nown,
 							 table->lockmode);
+	if (table->computed)
+		leaf->projection = projection;
+	leaf->fill = table->fill;
+	if (leaf->fill)
+		leaf->fill_place = psh_computed_place(leaf->fill, table->identity);
 	leaf->found = table_slot_create(rel, NULL);
 	if (table->for_write)
 	{
@@ -95,21 +102,26 @@ leaf_close(PshLeaf *leaf)
 		FreeExecutorState(leaf->estate);
 	if (leaf->key)
 		psh_key_close(leaf->key);
+	if (leaf->projection)
+		psh_projection_end(leaf->projection);
 }
 
 static PshTable *
-table_make(Relation rel, List *identity, const PshTable *like, bool for_write)
+table_make(Relation rel, List *identity, const PshTable *like,
+		   const PshComputed *computed, bool for_write)
 {
 	PshTable   *table = palloc0(sizeof(PshTable));
-	AttrNumber *columns = psh_identity_columns(rel, identity);
+	PshProjection *projection = psh_projection_make(rel, identity, computed);
 
 	table->lockmode = for_write ? RowExclusiveLock : AccessShareLock;
 	table->rel = rel;
 	table->identity = identity;
 	table->nidentity = list_length(identity);
-	table->types = like ? like->types :
-		psh_identity_types(rel, columns, table->nidentity);
-	psh_identity_check(rel, columns, table->nidentity, table->types);
+	table->types = like ? like->types : projection->types;
+	table->computed = computed;
+	table->fill = like ? like->computed : NULL;
+	psh_identity_check(rel, projection->columns, projection->nown,
+					   table->types);
 	table->for_write = for_write;
 	table->context = CurrentMemoryContext;
 	if (table->rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
@@ -128,15 +140,17 @@ table_make(Relation rel, List *identity, const PshTable *like, bool for_write)
  * Open a table to find its rows by identity and, for_write, to change them.
  * The identities are of the types that they have in `like`, if that is given:
  * a table whose owner has changed them is refused, since values are passed
- * from one to the other as they are.
+ * from one to the other as they are.  `computed` says how a plain table's
+ * partition key comes about, NULL if it is in the table.
  */
 PshTable *
 psh_table_open(Oid relid, List *identity, const PshTable *like,
-			   bool for_write)
+			   const PshComputed *computed, bool for_write)
 {
 	LOCKMODE	lockmode = for_write ? RowExclusiveLock : AccessShareLock;
 
-	return table_make(table_open(relid, lockmode), identity, like, for_write);
+	return table_make(table_open(relid, lockmode), identity, like, computed,
+					  for_write);
 }
 
 /* Open partition i; after the swap it may have partitions itself. */
@@ -150,8 +164,11 @@ open_part(PshTable *table, int i)
 		rel = table_open(psh_route_leaf(table->route, i), table->lockmode);
 	if (table->route &&
 		rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+	{
 		table->parts[i] = table_make(rel, table->identity, table,
-									 table->for_write);
+									 table->computed, table->for_write);
+		table->parts[i]->fill = table->fill;
+	}
 	else
 		table->leaves[i] = leaf_open(table, rel);
 	MemoryContextSwitchTo(caller);
@@ -219,15 +236,49 @@ psh_leaf_find(PshLeaf *leaf, const Datum *identity, Snapshot snapshot,
 }
 
 /*
- * Make leaf->row of a row of another table, column by column by name.  The
- * values point into the slot.
+ * Read the identity of a row with the leaf's layout; false when it has none,
+ * which can be only where the key is computed.
+ */
+bool
+psh_leaf_identity(PshTable *table, PshLeaf *leaf, TupleTableSlot *row,
+				  Datum *identity)
+{
+	if (leaf->projection)
+		return psh_projection_identity(leaf->projection, row, identity);
+	psh_identity_read(row, leaf->columns, table->nidentity, identity);
+	return true;
+}
+
+/*
+ * Whether two identities of rows of the leaf are the same.
+ */
+bool
+psh_leaf_identity_equal(PshTable *table, PshLeaf *leaf, const Datum *a,
+						const Datum *b)
+{
+	if (leaf->projection)
+		return psh_projection_equal(leaf->projection, a, b);
+	return psh_identity_equal(leaf->rel, leaf->columns, table->nidentity, a, b);
+}
+
+/*
+ * Make leaf->row of a row of another table, column by column by name; what
+ * that one lacks is in the identity.  The values point into the slot.
  */
 void
-psh_leaf_load(PshLeaf *leaf, Relation from, TupleTableSlot *slot)
+psh_leaf_load(PshLeaf *leaf, Relation from, TupleTableSlot *slot,
+			  const Datum *identity)
 {
-	AttrMap    *map = psh_attrmap_by_name(RelationGetDescr(from),
-										  RelationGetDescr(leaf->rel));
+	AttrMap    *map;
 
+	if (leaf->fill)
+	{
+		psh_projection_row(leaf->fill, from, slot,
+						   &identity[leaf->fill_place], leaf->row);
+		return;
+	}
+	map = psh_attrmap_by_name(RelationGetDescr(from),
+							  RelationGetDescr(leaf->rel));
 	execute_attr_map_slot(map, slot, leaf->row);
 	free_attrmap(map);
 }

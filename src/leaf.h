@@ -12,6 +12,7 @@
 #include "nodes/execnodes.h"
 
 #include "lookup.h"
+#include "project.h"
 #include "route.h"
 
 /* One heap with its indexes. */
@@ -19,6 +20,9 @@ typedef struct PshLeaf
 {
 	Relation	rel;
 	AttrNumber *columns;		/* the identity's */
+	PshProjection *projection;	/* NULL unless the table's key is computed */
+	const PshComputed *fill;	/* or NULL: see PshTable */
+	int			fill_place;
 	PshKey	   *key;			/* NULL: no index finds its rows */
 	int			nindexes;		/* 0 when opened for look-ups only */
 	Relation   *indexes;
@@ -36,6 +40,9 @@ typedef struct PshTable
 	List	   *identity;		/* of char * */
 	int			nidentity;
 	Oid		   *types;			/* of the identity's columns */
+	const PshComputed *computed;	/* of a plain table, or NULL */
+	const PshComputed *fill;	/* of the table that this one follows: rows
+								 * get the column from the identity */
 	bool		for_write;
 	LOCKMODE	lockmode;
 	MemoryContext context;		/* what is opened lives in it */
@@ -46,13 +53,19 @@ typedef struct PshTable
 } PshTable;
 
 extern PshTable *psh_table_open(Oid relid, List *identity,
-								const PshTable *like, bool for_write);
+								const PshTable *like,
+								const PshComputed *computed, bool for_write);
 extern PshLeaf *psh_table_leaf(PshTable *table, const Datum *identity);
 extern void psh_table_close(PshTable *table);
 
 extern PshFound psh_leaf_find(PshLeaf *leaf, const Datum *identity,
 							  Snapshot snapshot, TransactionId *busy);
-extern void psh_leaf_load(PshLeaf *leaf, Relation from, TupleTableSlot *slot);
+extern bool psh_leaf_identity(PshTable *table, PshLeaf *leaf,
+							  TupleTableSlot *row, Datum *identity);
+extern bool psh_leaf_identity_equal(PshTable *table, PshLeaf *leaf,
+									const Datum *a, const Datum *b);
+extern void psh_leaf_load(PshLeaf *leaf, Relation from, TupleTableSlot *slot,
+						  const Datum *identity);
 extern void psh_leaf_insert(PshLeaf *leaf);
 extern bool psh_leaf_update(PshLeaf *leaf);
 extern bool psh_leaf_delete(PshLeaf *leaf);

@@ -73,30 +73,37 @@ is_live(HeapTuple tuple)
 	return !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(header));
 }
 
-/* Make the follower agree about the rows that the event names. */
+/*
+ * Make the follower agree about the rows that the event names.  One without
+ * an identity is none, see project.c.
+ */
 static bool
-follow_event(PshPair *pair, TriggerData *event, int n)
+follow_event(PshPair *pair, TriggerData *event)
 {
-	AttrNumber *columns = psh_identity_columns(event->tg_relation,
-											   pair->follower->identity);
+	PshProjection *events = psh_projection_make(event->tg_relation,
+												pair->follower->identity,
+												pair->authority->computed);
 	bool		update = TRIGGER_FIRED_BY_UPDATE(event->tg_event);
 	TupleTableSlot *row = update ? event->tg_newslot : event->tg_trigslot;
 	HeapTuple	tuple = update ? event->tg_newtuple : event->tg_trigtuple;
 	Datum		identity[INDEX_MAX_KEYS];
 	Datum		old[INDEX_MAX_KEYS];
+	bool		placed = psh_projection_identity(events, row, identity);
+	bool		moved;
 
-	psh_identity_read(row, columns, n, identity);
 	if (TRIGGER_FIRED_BY_DELETE(event->tg_event))
-		return psh_follow_remove(pair, identity);
+		return !placed || psh_follow_remove(pair, identity);
 
 	/* The old row first: what else it holds unique the new one may have. */
-	if (update)
-	{
-		psh_identity_read(event->tg_trigslot, columns, n, old);
-		if (!psh_identity_equal(event->tg_relation, columns, n, old, identity) &&
-			!psh_follow_remove(pair, old))
-			return false;
-	}
+	moved = update &&
+		psh_projection_identity(events, event->tg_trigslot, old) &&
+		!(placed && psh_projection_equal(events, old, identity));
+	psh_projection_end(events);
+	if (moved && !psh_follow_remove(pair, old))
+		return false;
+	pair->unplaced = !placed;
+	if (!placed)
+		return true;
 	if (is_live(tuple))
 		return psh_follow_put(pair, event->tg_relation, row, identity);
 	return psh_follow_settle(pair, identity);
@@ -117,13 +124,17 @@ partshift_mirror_row(PG_FUNCTION_ARGS)
 	identity = psh_trigger_identity(event->tg_trigger);
 	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
 	pair.authority = psh_table_open(RelationGetRelid(event->tg_relation),
-									identity, NULL, false);
+									identity, NULL,
+									psh_trigger_computed(event->tg_trigger),
+									false);
 	pair.follower = psh_table_open(psh_trigger_target(event->tg_trigger),
-								   identity, pair.authority, true);
-	(void) follow_event(&pair, event, list_length(identity));
+								   identity, pair.authority, NULL, true);
+	(void) follow_event(&pair, event);
 	psh_table_close(pair.follower);
 	psh_table_close(pair.authority);
 	psh_user_restore(&saved);
+	if (pair.unplaced)
+		psh_unplaced_note(psh_trigger_job(event->tg_trigger));
 	return PointerGetDatum(NULL);
 }
 
@@ -197,9 +208,13 @@ drop_out(int job_id, const char *reason)
 	psh_user_restore(&saved);
 }
 
-/* Whether every column of one table is in the other, and conversely. */
+/*
+ * Whether every column of one table is in the other, and conversely, but for
+ * one that is derived.
+ */
 static bool
-same_columns(TupleDesc a, TupleDesc b, Oid b_relid)
+same_columns(TupleDesc a, TupleDesc b, Oid b_relid,
+			 const PshComputed *computed)
 {
 	int			difference = 0;
 	int			i;
@@ -211,7 +226,9 @@ same_columns(TupleDesc a, TupleDesc b, Oid b_relid)
 		Form_pg_attribute attr = TupleDescAttr(a, i);
 		AttrNumber	other;
 
-		if (attr->attisdropped)
+		if (attr->attisdropped ||
+			(computed && computed->derived &&
+			 strcmp(NameStr(attr->attname), computed->column) == 0))
 			continue;
 		difference--;
 		other = get_attnum(b_relid, NameStr(attr->attname));
@@ -223,10 +240,11 @@ same_columns(TupleDesc a, TupleDesc b, Oid b_relid)
 }
 
 static bool
-has_key(Relation rel, List *identity)
+has_key(Relation rel, List *identity, const PshComputed *computed)
 {
-	PshKey	   *key = psh_key_open(rel, psh_identity_columns(rel, identity),
-								   list_length(identity), AccessShareLock);
+	PshProjection *projection = psh_projection_make(rel, identity, computed);
+	PshKey	   *key = psh_key_open(rel, projection->columns,
+								   projection->nown, AccessShareLock);
 
 	if (key == NULL)
 		return false;
@@ -236,12 +254,13 @@ has_key(Relation rel, List *identity)
 
 /* Why legacy cannot follow; NULL when it can. */
 static const char *
-unfit(Relation legacy, Relation rel, List *identity)
+unfit(Relation legacy, Relation rel, List *identity,
+	  const PshComputed *computed)
 {
 	if (!same_columns(RelationGetDescr(rel), RelationGetDescr(legacy),
-					  RelationGetRelid(legacy)))
+					  RelationGetRelid(legacy), computed))
 		return "its columns were changed";
-	if (!has_key(legacy, identity) || !has_key(rel, identity))
+	if (!has_key(legacy, identity, computed) || !has_key(rel, identity, NULL))
 		return "a key index is gone";
 	return NULL;
 }
@@ -258,20 +277,22 @@ static const char *
 follow_in_reverse(TriggerData *event, List *identity)
 {
 	Oid			target = psh_trigger_target(event->tg_trigger);
+	const PshComputed *computed = psh_trigger_computed(event->tg_trigger);
 	Relation	legacy = try_table_open(target, RowExclusiveLock);
 	const char *reason;
 	PshPair		pair = {0};
 
 	if (legacy == NULL)
 		return "the table is gone";
-	reason = unfit(legacy, event->tg_relation, identity);
+	reason = unfit(legacy, event->tg_relation, identity, computed);
 	if (reason == NULL)
 	{
 		pair.yields = true;
 		pair.authority = psh_table_open(root_of(event->tg_relation), identity,
-										NULL, false);
-		pair.follower = psh_table_open(target, identity, pair.authority, true);
-		if (!follow_event(&pair, event, list_length(identity)))
+										NULL, NULL, false);
+		pair.follower = psh_table_open(target, identity, pair.authority,
+									   computed, true);
+		if (!follow_event(&pair, event))
 			reason = pair.obstacle;
 		psh_table_close(pair.follower);
 		psh_table_close(pair.authority);

@@ -62,9 +62,10 @@ batch_open(Batch *batch, const PshJob *job)
 	memset(batch, 0, sizeof(Batch));
 	batch->n = list_length(job->identity);
 	LockRelationOid(job->relid, RowShareLock);
-	batch->source = psh_table_open(job->relid, job->identity, NULL, false);
+	batch->source = psh_table_open(job->relid, job->identity, NULL,
+								   job->computed, false);
 	batch->shadow = psh_table_open(job->shadow, job->identity, batch->source,
-								   true);
+								   NULL, true);
 	batch->postponed = psh_log_open(job->postponed, RowExclusiveLock, batch->n,
 									batch->source->types);
 	table_close(psh_log_open(job->log, AccessShareLock, batch->n,

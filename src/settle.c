@@ -57,17 +57,22 @@ find_settled(PshLeaf *leaf, const Datum *identity)
 	return found;
 }
 
-/* Whether leaf->found is of this identity in the columns the index lacks. */
-static bool
+/*
+ * Whether leaf->found is of this identity in the columns the index lacks, too;
+ * if so, its own is returned, which may be spelt otherwise.
+ */
+static const Datum *
 same_identity(PshTable *table, PshLeaf *leaf, const Datum *identity)
 {
-	Datum		other[INDEX_MAX_KEYS];
+	Datum	   *own;
 
 	if (leaf->key->nkeys == table->nidentity)
-		return true;
-	psh_identity_read(leaf->found, leaf->columns, table->nidentity, other);
-	return psh_identity_equal(leaf->rel, leaf->columns, table->nidentity,
-							  identity, other);
+		return identity;
+	own = palloc(sizeof(Datum) * table->nidentity);
+	if (psh_leaf_identity(table, leaf, leaf->found, own) &&
+		psh_leaf_identity_equal(table, leaf, identity, own))
+		return own;
+	return NULL;
 }
 
 /*
@@ -82,8 +87,8 @@ holder_is_live(PshPair *pair, PshLeaf *follower)
 	TupleTableSlot *slot;
 	bool		live;
 
-	psh_identity_read(follower->found, follower->columns,
-					  pair->follower->nidentity, holder);
+	if (!psh_leaf_identity(pair->follower, follower, follower->found, holder))
+		return false;
 	leaf = psh_table_leaf(pair->authority, holder);
 	if (leaf == NULL || leaf->key == NULL)
 		return leaf != NULL;
@@ -125,7 +130,7 @@ psh_follow_put(PshPair *pair, Relation from, TupleTableSlot *row,
 	{
 		PshFound	found = find_settled(leaf, identity);
 
-		psh_leaf_load(leaf, from, row);
+		psh_leaf_load(leaf, from, row, identity);
 		if (found == PSH_ABSENT)
 		{
 			psh_leaf_insert(leaf);
@@ -202,13 +207,14 @@ bool
 psh_follow_settle(PshPair *pair, const Datum *identity)
 {
 	PshLeaf    *leaf = psh_table_leaf(pair->authority, identity);
+	const Datum *own;
 
 	if (pair->yields && leaf != NULL && leaf->key == NULL)
 		return drop_out(pair, "a partition has no index that finds its rows");
 	if (leaf != NULL &&
 		psh_leaf_find(leaf, identity, SnapshotSelf, NULL) == PSH_FOUND &&
-		same_identity(pair->authority, leaf, identity))
-		return psh_follow_put(pair, leaf->rel, leaf->found, identity);
+		(own = same_identity(pair->authority, leaf, identity)) != NULL)
+		return psh_follow_put(pair, leaf->rel, leaf->found, own);
 	(void) delete_row(pair, identity, true);
 	return true;
 }

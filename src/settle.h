@@ -18,6 +18,7 @@ typedef struct PshPair
 								 * instead of being left for the authority to
 								 * refuse */
 	const char *obstacle;		/* why the follower dropped out */
+	bool		unplaced;		/* the authority has a row without identity */
 } PshPair;
 
 extern bool psh_follow_put(PshPair *pair, Relation from, TupleTableSlot *row,

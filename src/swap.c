@@ -109,6 +109,13 @@ check_unchanged(const PshJob *job)
 		elog(ERROR, "rows of table \"%s\" are still to be reconciled",
 			 job->table_name);
 
+	/* An error of the kind that is tried again, after another look. */
+	if (job->computed && !job->reverse && psh_unplaced_any(job->id))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("rows without a partition key were written to table \"%s\"",
+						job->table_name)));
+
 	if (!is_true(1, &job_id,
 				 "SELECT CASE WHEN j.reverse"
 				 " THEN partshift.fingerprint(j.shadow) = j.plan ->> 'new_fingerprint'"
@@ -205,6 +212,8 @@ prepare(int job_id, MemoryContext keep)
 	job = psh_job_lock(job_id);
 	plan->from = job->reverse ? job->shadow : job->relid;
 	plan->to = job->reverse ? job->relid : job->shadow;
+	if (job->computed && !job->reverse)
+		psh_unplaced_settle(job_id);
 	check_unchanged(job);
 	if (!job->reverse)
 	{

@@ -4,7 +4,8 @@
  *	  Installing, checking and removing the triggers of a conversion.
  *
  * A trigger's arguments say all it needs: the job's number, the table it
- * writes to, where it was installed, and the identity's columns.  They fire in
+ * writes to, where it was installed, the identity's columns, and after an
+ * empty word how the partition key is computed, if it is.  They fire in
  * every replication role.  Those on the source are internal ones, which pg_dump does not dump.
  * The row trigger on the new table is an ordinary one, because only an
  * ordinary one is given to partitions that are added later.
@@ -44,6 +45,9 @@ enum
 	FIXED_ARGS
 };
 
+/* The arguments after the empty word. */
+#define COMPUTED_ARGS 5
+
 /* What a kind is made of. */
 static const struct
 {
@@ -80,6 +84,7 @@ create_trigger(Oid relid, Oid home, PshTriggerKind kind, const PshJob *job,
 			   bool row)
 {
 	CreateTrigStmt *stmt = makeNode(CreateTrigStmt);
+	ObjectAddress trigger;
 	Oid			target = job->relid;
 	ListCell   *cell;
 
@@ -103,13 +108,19 @@ create_trigger(Oid relid, Oid home, PshTriggerKind kind, const PshJob *job,
 							makeString(this_database()));
 	foreach(cell, job->identity)
 		stmt->args = lappend(stmt->args, makeString(lfirst(cell)));
+	if (job->computed)
+		stmt->args = list_concat(lappend(stmt->args, makeString("")),
+								 psh_computed_words(job->computed));
 
-	CreateTriggerFiringOn(stmt, NULL, relid, InvalidOid, InvalidOid,
-						  InvalidOid,
-						  function_oid(row ? kinds[kind].row_function :
-									   kinds[kind].truncate_function),
-						  InvalidOid, NULL, kinds[kind].internal || !row,
-						  false, TRIGGER_FIRES_ALWAYS);
+	trigger = CreateTriggerFiringOn(stmt, NULL, relid, InvalidOid, InvalidOid,
+									InvalidOid,
+									function_oid(row ? kinds[kind].row_function :
+												 kinds[kind].truncate_function),
+									InvalidOid, NULL,
+									kinds[kind].internal || !row,
+									false, TRIGGER_FIRES_ALWAYS);
+	if (job->computed)
+		psh_computed_depend(trigger.objectId, job->computed);
 	CommandCounterIncrement();
 }
 
@@ -243,7 +254,7 @@ static void
 check_arguments(const Trigger *trigger)
 {
 	if (trigger->tgnargs <= FIXED_ARGS ||
-		trigger->tgnargs > FIXED_ARGS + INDEX_MAX_KEYS ||
+		trigger->tgnargs > FIXED_ARGS + INDEX_MAX_KEYS + 1 + COMPUTED_ARGS ||
 		psh_trigger_target(trigger) < FirstNormalObjectId)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
@@ -311,7 +322,22 @@ psh_trigger_identity(const Trigger *trigger)
 	List	   *identity = NIL;
 	int			i;
 
-	for (i = FIXED_ARGS; i < trigger->tgnargs; i++)
+	for (i = FIXED_ARGS; i < trigger->tgnargs && *trigger->tgargs[i]; i++)
 		identity = lappend(identity, trigger->tgargs[i]);
 	return identity;
+}
+
+/*
+ * How the plain table's partition key is computed, NULL if it is not.
+ */
+PshComputed *
+psh_trigger_computed(const Trigger *trigger)
+{
+	int			i = FIXED_ARGS;
+
+	while (i < trigger->tgnargs && *trigger->tgargs[i])
+		i++;
+	if (i + 1 + COMPUTED_ARGS != trigger->tgnargs)
+		return NULL;
+	return psh_computed_from_words(trigger->tgargs + i + 1);
 }

@@ -105,13 +105,32 @@ record(const PshComparison *cmp)
 }
 
 /*
+ * Rows that have no place in the shadow are no difference that somebody has
+ * made: they have an error of their own.
+ */
+static void
+look_for_unplaced(const PshJob *job)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (job->computed == NULL || job->reverse || job->phase == PSH_PHASE_DONE)
+		return;
+	psh_txn_begin("looking for rows without a partition key");
+	psh_unplaced_settle(job->id);
+	psh_txn_commit();
+	MemoryContextSwitchTo(context);
+}
+
+/*
  * Compare, and record what was found.  The caller is in no transaction.
  */
 static PshComparison *
 compare(const PshJob *job, bool hashed)
 {
-	PshComparison *cmp = psh_compare_begin(job, hashed);
+	PshComparison *cmp;
 
+	look_for_unplaced(job);
+	cmp = psh_compare_begin(job, hashed);
 	psh_compare_sums(cmp);
 	if (!cmp->equal)
 		psh_differences_find(cmp);
@@ -150,6 +169,15 @@ report_difference(const PshComparison *cmp)
 
 	while (leaf->equal)
 		leaf++;
+	if (!OidIsValid(leaf->relid) && cmp->computed)
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("rows of table \"%s\" have no value for partition key column \"%s\"",
+						cmp->job->table_name, cmp->computed->column),
+				 errdetail("There are %lld of them: %s.",
+						   (long long) leaf->rows[PSH_SIDE_SOURCE],
+						   some_identities(leaf)),
+				 errhint("Change or delete them, and resume the conversion.")));
 	if (!OidIsValid(leaf->relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
