@@ -99,6 +99,8 @@ ISOLATION = \
 	copy_race \
 	fk_actions \
 	fk_extend \
+	fk_extend_self \
+	fk_extend_stages \
 	fk_parent \
 	mirror_begin \
 	mirror_nested \
