@@ -294,7 +294,10 @@ scan_blocks(const PshJob *job, Relation source, Relation shadow, Batch *batch)
 	ExecDropSingleTupleTableSlot(slot);
 	psh_buffers_flush(buffers);
 	if (projector)
+	{
 		psh_projection_end(projector->projection);
+		ExecDropSingleTupleTableSlot(projector->result);
+	}
 	batch->next = stop;
 }
 
