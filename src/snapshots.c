@@ -140,8 +140,8 @@ report(const PshJob *job, int pid)
 	psh_txn_begin("waiting for old snapshots");
 	psh_sql(SPI_OK_UPDATE,
 			"UPDATE partshift.job SET blocker_pid = nullif($2, 0),"
-			" blocker = (SELECT a.query FROM pg_stat_activity AS a"
-			" WHERE a.pid = $2)"
+			" (blocker_role, blocker) = (SELECT a.usesysid, a.query"
+			" FROM pg_stat_activity AS a WHERE a.pid = $2)"
 			" WHERE job_id = $1",
 			2, types, values, NULL);
 	psh_txn_commit();
