@@ -29,7 +29,8 @@ sub _columns
 	  qw(ref act note twice), $s->{late_column} ? 'extra' : (), $s->{numbered} ? 'numbered' : ();
 }
 
-# Both tables of a job, if they must be equal now: in one snapshot.
+# Both tables of a job, in one snapshot, if they must be equal now; nobody writes
+# to the new one any more when a rollback has only to drop it.
 sub equal_tables
 {
 	my ($c, $s, $job) = @_;
@@ -40,7 +41,8 @@ sub equal_tables
 			  . ' FROM partshift.job AS j JOIN pg_class AS c ON c.oid IN (j.relid, j.shadow)'
 			  . " JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE j.job_id = $job"
 			  . " AND j.phase IN ('rewire', 'verify', 'ready', 'swap', 'done')"
-			  . " AND j.status NOT IN ('aborted', 'finalized', 'rolled_back') ORDER BY c.relkind");
+			  . " AND j.status NOT IN ('aborted', 'finalized', 'rolled_back')"
+			  . " AND NOT (j.phase = 'done' AND j.reverse) ORDER BY c.relkind");
 		my ($one, $other) = map { 'SELECT ROW(' . _columns($s) . ")::text AS r FROM $_->[0]" } @$names;
 
 		push @bad, map { $_->[0] } @{ $c->rows("WITH a AS MATERIALIZED ($one), b AS MATERIALIZED ($other)"
