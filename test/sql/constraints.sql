@@ -72,7 +72,7 @@ FROM (SELECT conname, count(*), bool_or(convalidated), bool_or(conenforced) FROM
 \endif
 \echo :answer / :wrong
 -- New rows are checked.
-SELECT probe.refusal('INSERT INTO t (id, n, who, note) VALUES (400, -1, 1, ''new'')');
+SELECT split_part(probe.refusal('INSERT INTO t (id, n, who, note) VALUES (400, -1, 1, ''new'')'), E'\n', 1);
 SELECT partshift.verify(:job);
 CALL probe.finish(:job);
 SELECT bool_and(equal) FROM partshift.verification WHERE job_id = :job;
