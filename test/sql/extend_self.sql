@@ -10,7 +10,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 	FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 	WHERE c.relname IN ('folders', 'notes') AND a.attnum > 0 AND NOT a.attisdropped
 	UNION ALL
-	SELECT concat_ws(' ', 'key', conrelid::regclass, conname, pg_get_constraintdef(oid), convalidated)
+	SELECT probe.mask(concat_ws(' ', 'key', conrelid::regclass, conname, pg_get_constraintdef(oid), convalidated))
 	FROM pg_constraint WHERE contype = 'f' AND conparentid = 0
 		AND conrelid::regclass::text IN ('tree.folders', 'tree.notes')
 	UNION ALL
