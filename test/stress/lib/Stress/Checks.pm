@@ -168,10 +168,23 @@ sub _families
 		delete $child{ $row->[0] };
 	}
 	push @bad, map { "child $_ is missing" } sort { $a <=> $b } keys %child;
+	push @bad, _extension($c, $s, $on) if $s->{child} && $s->{extended};
 	delete $parent{ $_->[0] } or push @bad, "parent $_->[0] is there"
 	  for @{ $c->rows('SELECT id FROM stress.p') };
 	push @bad, map { "parent $_ is missing" } sort { $a <=> $b } keys %parent;
 	return @bad;
+}
+
+# Children whose new column, if they have it, is not their row's partition key.
+sub _extension
+{
+	my ($c, $s, $on) = @_;
+
+	return unless $c->value("SELECT count(*) FROM pg_attribute WHERE attrelid = 'stress.c'::regclass"
+		  . " AND attname = '$s->{by}' AND NOT attisdropped");
+	return map { "child $_->[0] has $s->{by} " . (defined $_->[1] ? $_->[1] : 'null') } @{ $c->rows(
+		"SELECT c.id, c.$s->{by} FROM stress.c LEFT JOIN $s->{table} AS t ON $on"
+		  . " WHERE c.$s->{by} IS DISTINCT FROM t.$s->{by}") };
 }
 
 # Heaps and indexes of the schema are as they should be.
@@ -224,6 +237,8 @@ sub leftovers
 		SELECT format('%s on %s', t.tgname, t.tgrelid::regclass)
 		FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
 		WHERE p.pronamespace = 'partshift'::regnamespace
+			AND NOT (p.proname ~ '^fill_' AND EXISTS (
+				SELECT FROM partshift.job AS j WHERE j.status = 'finalized'))
 		UNION ALL
 		SELECT format('%s of %s', conname, conrelid::regclass) FROM pg_constraint
 		WHERE contype = 'f' AND conparentid = 0 AND (conname ~ '_ps\d+(_\d+)?$' OR NOT convalidated)

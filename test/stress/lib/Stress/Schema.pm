@@ -57,7 +57,20 @@ sub new
 	$s->{extended} = $s->{by} ne 'grp,id' && !grep { $s->{by} eq $_ } $s->_key_columns;
 	$s->{child} = $s->{extended} ? '' : one_of('', 'CASCADE', 'NO ACTION');
 	$s->_draw_options;
+	$s->_draw_extension if $s->{extended};
 	return $s;
+}
+
+# The key of a table that refers to the extended one is extended with it.
+sub _draw_extension
+{
+	my ($s) = @_;
+
+	stream($s->{seed}, 'extension');
+	$s->{child} = one_of('', 'CASCADE', 'NO ACTION');
+	$s->{deferred} = $s->{child} ? one_of('', '', ' DEFERRABLE') : '';
+	$s->{options}{foreign_keys} = 'extend' if $s->{child};
+	return;
 }
 
 sub _key_columns
@@ -157,7 +170,8 @@ sub traits
 		'dropped columns' => $s->{dropped}, 'secondary unique index' => $s->{code_unique},
 		'column added with a default' => $s->{late_column}, 'row security' => $s->{row_security},
 		'identity or serial column' => $s->{numbered}, 'foreign key of the table' => $s->{parent},
-		'foreign key to the table' => $s->{child}, 'TRUNCATE' => $s->{truncates},
+		'foreign key to the table' => $s->{child},
+		'foreign key extended' => $s->{child} && $s->{extended}, 'TRUNCATE' => $s->{truncates},
 		'library preloaded' => $s->{preload}, 'key extended' => $s->{extended},
 		'swap => manual' => ($s->{options}{swap} || '') eq 'manual',
 		'snapshot of the horizon overflowed' => $s->{overflow},
@@ -320,7 +334,7 @@ sub _keys
 	  . " REFERENCES stress.p ON DELETE $s->{parent} ON UPDATE CASCADE" if $s->{parent};
 	push @sql, 'ALTER TABLE stress.c ADD CONSTRAINT c_t FOREIGN KEY ('
 	  . join(', ', map { "t_$_" } @columns) . ") REFERENCES $s->{table}"
-	  . " ON DELETE $s->{child} ON UPDATE CASCADE" if $s->{child};
+	  . " ON DELETE $s->{child} ON UPDATE CASCADE" . ($s->{deferred} || '') if $s->{child};
 	return @sql;
 }
 
