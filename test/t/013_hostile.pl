@@ -284,6 +284,65 @@ subtest 'finalized' => sub {
 	is(internal_names($node), '', 'nothing is left');
 };
 
+# The expression of a computed key, in every phase and in every session.
+subtest 'computed key' => sub {
+	my $expression = "m.spy(n, 'key') + m.spy(0, 'key constant')";
+	my $writes = sub {
+		for my $role ('mallory', 'writer', 'postgres')
+		{
+			my $id = $written += 10;
+
+			as($role, qq{SET search_path = pg_catalog;
+				INSERT INTO m.keyed (id, n) SELECT $id + g, g FROM generate_series(1, 5) g;
+				UPDATE m.keyed SET n = n + 1 WHERE id IN ($id + 1, $id - 7);
+				UPDATE m.keyed SET k = NULL WHERE id = $id + 2;
+				DELETE FROM m.keyed WHERE id = $id + 3});
+		}
+	};
+	my $safe = sub {
+		my ($name) = @_;
+
+		$said = said();
+		only_as($said->{$_}, 'mallory', "$name: as the owner, in every $_") for 'worker', 'session';
+		is_plain("$name: mallory gains nothing");
+	};
+
+	as('mallory', q{CREATE TABLE m.keyed (id integer PRIMARY KEY, n integer, k integer);
+		INSERT INTO m.keyed SELECT g, g FROM generate_series(1, 50) g;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON m.keyed TO writer});
+	for my $how (['k', 'null_key'], ['d', 'derive'])
+	{
+		my $call = "('m.keyed', 'list', '$how->[0]', $how->[1] => \$\$$expression\$\$, "
+		  . q{lists => '{"a": [1, 2, 3]}', swap => 'manual')};
+
+		said();
+		query("SELECT partshift.plan$call");
+		$safe->("$how->[1], plan");
+		gate('m.keyed');
+		$job = as('mallory', "SELECT partshift.convert$call");
+		await($node, "SELECT shadow IS NOT NULL FROM partshift.job WHERE job_id = $job");
+		gate('m.keyed_a');
+		release(shift @gates);
+		await($node, "SELECT phase = 'index' AND lock_tries > 0 FROM partshift.job WHERE job_id = $job");
+		$writes->();
+		$safe->("$how->[1], copy and capture");
+		ok($said->{session}{'key changed as mallory'}, "$how->[1] does run in sessions");
+		release(shift @gates);
+		reach($node, $job, 'ready, active');
+		$writes->();
+		as('mallory', "SELECT partshift.swap($job)");
+		reach($node, $job, 'done, active');
+		$safe->("$how->[1], to the swap");
+		query("UPDATE m.keyed SET id = id + 100000 WHERE id % 5 = 0; DELETE FROM m.keyed WHERE id % 7 = 0");
+		as('mallory', "SELECT partshift.rollback($job)");
+		ended($node, $job, 'rolled_back');
+		$said = said();
+		only_as($said->{worker}, 'mallory', "$how->[1], back: as the owner, in every worker");
+		is_plain("$how->[1], back: mallory gains nothing");
+	}
+	as('mallory', 'DROP TABLE m.keyed');
+};
+
 # Spellings of a value are compared by the type, whose cast is its owner's.
 subtest 'lists' => sub {
 	as('mallory', q{SET search_path = pg_catalog;
