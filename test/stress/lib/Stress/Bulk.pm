@@ -22,7 +22,7 @@ use Stress::Schema;
 our @EXPORT = qw(source_rows insert_select insert_bulk delete_bulk update_from delete_using
 	many_savepoints do_block replica_update replica_insert replica_delete idle);
 
-my $columns = join ', ', @Stress::Schema::columns;
+sub columns { return join ', ', @Stress::Schema::columns }
 
 # ----- many rows -----------------------------------------------------------
 
@@ -35,14 +35,15 @@ sub source_rows
 	return "(SELECT y.id::$id"
 	  . join('', map { ", y.$_" } @Stress::Schema::columns[ 1 .. $#Stress::Schema::columns ])
 	  . ' FROM (VALUES ' . join(', ', map { typed_values($s, $_) } @rows)
-	  . ") AS y ($columns))";
+	  . ") AS y (@{[ columns() ]}))";
 }
 
 # A VALUES list has no column to take the types of NULLs from.
 sub typed_values
 {
 	my ($s, $row) = @_;
-	my @types = qw(text integer bigint integer timestamptz bigint integer text text text bigint text);
+	my @types = qw(text integer bigint integer timestamptz bigint integer text text text bigint text
+		timestamptz);
 	my $list = $s->values_list($row);
 	my @v = split /, /, substr($list, 1, -1);
 
@@ -62,7 +63,7 @@ sub insert_select
 	my ($w, $m, $s) = @_;
 	my @rows = new_rows($w, between(1, 10)) or return;
 
-	$w->run("INSERT INTO $s->{table} ($columns) SELECT * FROM " . source_rows($s, @rows) . ' AS y',
+	$w->run("INSERT INTO $s->{table} (@{[ columns() ]}) SELECT * FROM " . source_rows($s, @rows) . ' AS y',
 		scalar @rows);
 	$m->write($_) for @rows;
 	return;
@@ -198,7 +199,7 @@ sub replica_insert
 
 	return if $w->{single} || !$row;
 	$row->{ref} = undef;
-	as_replica($w, "INSERT INTO $s->{table} ($columns, note) SELECT y.*, 'n' || y.n FROM "
+	as_replica($w, "INSERT INTO $s->{table} (@{[ columns() ]}, note) SELECT y.*, 'n' || y.n FROM "
 		  . source_rows($s, $row) . ' AS y');
 	$m->write($row);
 	return;

@@ -21,11 +21,14 @@ our @EXPORT = qw(equal_tables ledger sound leftovers);
 
 my $few = 8;
 
+# Some rows have no date but that from which it is to be filled.
+sub _at { my ($s) = @_; return $s->{null_key} ? 'coalesce(at, born)' : 'at' }
+
 sub _columns
 {
 	my ($s) = @_;
 
-	return join ', ', 'id::text COLLATE "C"', qw(own kn grp at n hits code tag), 'md5(body)',
+	return join ', ', 'id::text COLLATE "C"', qw(own kn grp), _at($s), qw(n hits code tag), 'md5(body)',
 	  qw(ref act note twice), $s->{late_column} ? 'extra' : (), $s->{numbered} ? 'numbered' : ();
 }
 
@@ -92,7 +95,7 @@ sub _ledger_query
 {
 	my ($s) = @_;
 
-	return 'SELECT kn, id, own, grp, extract(epoch FROM at)::bigint, n, hits, code, tag, ref, act,'
+	return 'SELECT kn, id, own, grp, extract(epoch FROM ' . _at($s) . ')::bigint, n, hits, code, tag, ref, act,'
 	  . " note = 'n' || n AND twice = n * 2 AND (body IS NOT DISTINCT FROM stress.body(tag))"
 	  . ($s->{late_column} ? ' AND extra = 7' : '') . " FROM $s->{table}";
 }

@@ -25,6 +25,7 @@ use Stress::Random;
 
 our @EXPORT = qw(key_value where_key at_literal body_text);
 our $shared = 40;
+our @columns = qw(id own kn grp at n hits code tag body ref act);
 
 my $epoch = 1704067200;			# 2024-01-01
 
@@ -58,6 +59,9 @@ sub new
 	$s->{child} = $s->{extended} ? '' : one_of('', 'CASCADE', 'NO ACTION');
 	$s->_draw_options;
 	$s->_draw_extension if $s->{extended};
+	$s->{null_key} = $s->{by} eq 'at' && !$s->{options}{foreign_keys} && chance(60);
+	$s->{options}{null_key} = 'born' if $s->{null_key};
+	@columns = ((grep { $_ ne 'born' } @columns), $s->{null_key} ? 'born' : ());
 	return $s;
 }
 
@@ -175,7 +179,7 @@ sub traits
 		'library preloaded' => $s->{preload}, 'key extended' => $s->{extended},
 		'swap => manual' => ($s->{options}{swap} || '') eq 'manual',
 		'snapshot of the horizon overflowed' => $s->{overflow},
-		'REPLICA IDENTITY FULL' => $s->{replica_full});
+		'REPLICA IDENTITY FULL' => $s->{replica_full}, 'null_key' => $s->{null_key});
 	my %key = (text => 'text, ICU', loose => 'text, ICU, nondeterministic',
 		composite => 'integer, bigint');
 
@@ -229,17 +233,15 @@ sub body_text
 	return join '', map { md5_hex("$name.$_") } 1 .. $length;
 }
 
-our @columns = qw(id own kn grp at n hits code tag body ref act);
-
 # The values of a row for @columns; undef is NULL.
 sub values_of
 {
 	my ($s, $row) = @_;
 
 	return (key_value($s, $row->{kn}, $row->{variant}), $row->{own},
-		$row->{kn}, $row->{grp}, at_literal($row->{day}), $row->{n},
+		$row->{kn}, $row->{grp}, $row->{undated} ? undef : at_literal($row->{day}), $row->{n},
 		$row->{hits}, $row->{code}, $row->{tag}, body_text($row->{tag}),
-		$row->{ref}, $row->{act});
+		$row->{ref}, $row->{act}, $s->{null_key} ? at_literal($row->{day}) : ());
 }
 
 # A row as it stands in COPY's text format.
@@ -273,7 +275,7 @@ sub initial_row
 		tag => $kn % 50 == 0 ? "i$kn:150" : $kn % 4 ? "i$kn:" . (1 + $kn % 5) : undef,
 		ref => $s->{parent} && $kn > 0 && $kn % 5 == 0
 		? $own + $s->{writers} * ($kn % 7) : undef,
-		act => undef };
+		act => undef, undated => $s->{null_key} && $kn > 0 && $kn % 3 == 1 };
 }
 
 # ----- definitions ---------------------------------------------------------
@@ -293,7 +295,7 @@ sub _table
 	my ($s) = @_;
 	my @columns = (
 		$s->_id_column, 'own integer NOT NULL', 'kn bigint NOT NULL',
-		'grp integer NOT NULL', 'at timestamptz NOT NULL',
+		'grp integer NOT NULL', $s->{null_key} ? ('at timestamptz', 'born timestamptz') : 'at timestamptz NOT NULL',
 		'n bigint NOT NULL CHECK (n > -1000000000)',
 		"hits integer NOT NULL DEFAULT 0", 'code text', 'tag text',
 		'body text', 'ref bigint', 'act text', "note varchar(30) DEFAULT 'x'",
