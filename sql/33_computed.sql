@@ -313,12 +313,6 @@ BEGIN
 	ELSE
 		RETURN QUERY SELECT * FROM partshift.check_filled_column(relid, plan);
 	END IF;
-	IF plan->'extended_keys' <> '[]' THEN
-		RETURN NEXT partshift.refused('foreign key', NULL, '0A000',
-			format('foreign keys cannot be extended by column "%s", which is computed', key_columns[1]),
-			'A referencing row would need its value before the swap.',
-			'Leave them off with foreign_keys => ''drop'', or partition by a column that has its values.');
-	END IF;
 	SELECT * INTO counted FROM partshift.try_count_unplaced(relid, computed->>'value');
 	IF counted.n IS NULL THEN
 		RETURN NEXT counted.refusal;
