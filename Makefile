@@ -42,10 +42,12 @@ OBJS = \
 	src/sequences.o \
 	src/settle.o \
 	src/snapshots.o \
+	src/source.o \
 	src/sql.o \
 	src/swap.o \
 	src/throttle.o \
 	src/triggers.o \
+	src/truncate.o \
 	src/vacuum.o \
 	src/verify.o \
 	src/wait.o \
@@ -65,6 +67,7 @@ REGRESS = \
 	constraints \
 	convert_hash \
 	convert_list \
+	convert_partitioned \
 	convert_range \
 	dependents \
 	derive \
@@ -81,8 +84,10 @@ REGRESS = \
 	null_key \
 	options \
 	orders \
+	partitioned_writes \
 	plan \
 	refusals \
+	refusals_partitioned \
 	refusals_rare \
 	rights \
 	swap_checks \
@@ -114,6 +119,8 @@ ISOLATION = \
 	pair_rewire \
 	pair_rollback \
 	pair_swap \
+	partitioned_moves \
+	partitioned_truncate \
 	reconcile_busy \
 	reconcile_partition \
 	reconcile_reinsert \

@@ -125,6 +125,7 @@ BEGIN
 			AND l.database = (SELECT oid FROM pg_database
 							  WHERE datname = current_database())
 			AND (l.relation IN (j.relid, j.shadow)
+				 OR l.relation IN (SELECT partshift.row_tables(j.relid))
 				 OR l.relation IN (SELECT c.conrelid FROM pg_constraint c
 								   WHERE c.confrelid = j.relid)
 				 OR l.relation IN (SELECT c.confrelid FROM pg_constraint c

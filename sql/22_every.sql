@@ -144,7 +144,7 @@ DECLARE
 	extremes text[] := '{}';
 	direction text;
 BEGIN
-	SELECT c.relowner, c.oid::regclass::text AS name INTO target
+	SELECT c.relowner, partshift.scan_name(c.oid) AS name INTO target
 	FROM pg_class c WHERE c.oid = relid;
 	IF key.type IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype,
 				'numeric'::regtype) THEN
@@ -153,7 +153,7 @@ BEGIN
 
 	FOREACH direction IN ARRAY ARRAY['ASC', 'DESC'] LOOP
 		extremes := array_append(extremes, partshift.query_as(target.relowner,
-			format('SELECT (%1$s)::text FROM ONLY %2$s t%3$s ORDER BY %1$s %4$s LIMIT 1',
+			format('SELECT (%1$s)::text FROM %2$s t%3$s ORDER BY %1$s %4$s LIMIT 1',
 				   key.expression, target.name, finite, direction)));
 	END LOOP;
 	RETURN extremes;
@@ -172,8 +172,8 @@ DECLARE
 	stranger text;
 BEGIN
 	SELECT partshift.query_as(c.relowner,
-		format('SELECT (%1$s)::text FROM ONLY %2$s t WHERE substr((%1$s)::text, 15, 1) <> ''7'' LIMIT 1',
-			   key.expression, c.oid::regclass)) INTO stranger
+		format('SELECT (%1$s)::text FROM %2$s t WHERE substr((%1$s)::text, 15, 1) <> ''7'' LIMIT 1',
+			   key.expression, partshift.scan_name(c.oid))) INTO stranger
 	FROM pg_class c WHERE c.oid = relid;
 	IF stranger IS NOT NULL THEN
 		RAISE EXCEPTION 'column "%" holds a uuid that is not of version 7', column_name

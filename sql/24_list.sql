@@ -134,8 +134,8 @@ DECLARE
 BEGIN
 	SELECT partshift.query_as(c.relowner,
 		format('SELECT jsonb_agg(v::text ORDER BY v)::text
-				FROM (SELECT DISTINCT %s FROM ONLY %s t LIMIT 501) AS s(v)',
-			   key.expression, c.oid::regclass))::jsonb INTO found_values
+				FROM (SELECT DISTINCT %s FROM %s t LIMIT 501) AS s(v)',
+			   key.expression, partshift.scan_name(c.oid)))::jsonb INTO found_values
 	FROM pg_class c WHERE c.oid = relid;
 
 	IF found_values IS NULL THEN

@@ -189,7 +189,7 @@ AS $$
 		'schema', n.nspname,
 		'table', c.relname,
 		'owner', c.relowner::bigint,
-		'persistence', c.relpersistence,
+		'persistence', m.relpersistence,
 		'strategy', strategy,
 		'key_columns', to_jsonb(key_columns),
 		'key_index', key_index::bigint,
@@ -204,13 +204,16 @@ AS $$
 										  options->>'unique_keys', job_id),
 		'statistics', partshift.plan_statistics(relid, job_id),
 		'rows_estimate', partshift.rows_estimate(relid),
-		'bytes_total', pg_table_size(relid),
+		'bytes_total', partshift.table_size(relid),
+		'source_leaves', (SELECT coalesce(jsonb_agg(t::bigint), '[]')
+						  FROM partshift.row_tables(relid) t WHERE t <> relid),
 		'extended_keys', '[]'::jsonb,
 		'leaves', '[]'::jsonb)
 		|| CASE WHEN options ? 'computed'
 				THEN jsonb_build_object('computed', options->'computed') ELSE '{}' END
 	FROM pg_class c
-		 JOIN pg_namespace n ON n.oid = c.relnamespace,
+		 JOIN pg_namespace n ON n.oid = c.relnamespace
+		 JOIN pg_class m ON m.oid = partshift.storage_model(c.oid),
 		 partshift.find_key(relid) key_index
 	WHERE c.oid = relid
 $$;
@@ -223,14 +226,14 @@ RETURNS bigint
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT CASE
+	SELECT coalesce(sum(CASE
 			 WHEN c.reltuples >= 0 AND c.relpages > 0 THEN
 				(c.reltuples / c.relpages * pages)::bigint
 			 ELSE (pages * 60)::bigint
-		   END
+		   END), 0)::bigint
 	FROM pg_class c,
-		 CAST(pg_relation_size(relid) / current_setting('block_size')::bigint AS double precision) pages
-	WHERE c.oid = relid
+		 CAST(pg_relation_size(c.oid) / current_setting('block_size')::bigint AS double precision) pages
+	WHERE c.oid IN (SELECT partshift.row_tables(relid))
 $$;
 
 COMMENT ON FUNCTION partshift.rows_estimate(oid) IS
@@ -265,6 +268,8 @@ AS $$
 	SELECT * FROM partshift.check_self_references(relid)
 	UNION ALL
 	SELECT * FROM partshift.check_dependents(relid, plan)
+	UNION ALL
+	SELECT * FROM partshift.check_partitions(relid, options)
 	UNION ALL
 	SELECT * FROM partshift.check_publications(relid, options)
 	UNION ALL
@@ -371,6 +376,7 @@ BEGIN
 		ELSE
 			plan := plan || jsonb_build_object('leaves',
 				partshift.plan_leaves(strategy, plan->>'table', options, laid.leaves));
+			plan := partshift.settle_leaf_names(relid, plan, job_id);
 			findings := findings
 				|| array(SELECT f FROM partshift.check_leaves(relid, strategy, resolved.columns,
 															  options, laid.leaves, plan) f);

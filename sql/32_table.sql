@@ -59,12 +59,9 @@ AS $$
 	SELECT f.*
 	FROM pg_class c,
 		 partshift.refused('table', c.relname, '42809',
-			CASE WHEN c.relkind = 'p' THEN format('table "%s" is already partitioned', c.relname)
-				 ELSE format('cannot convert relation "%s"', c.relname) END,
-			CASE WHEN c.relkind <> 'p' THEN
-				format('This operation is not supported for %s.', partshift.kind_words(c.relkind))
-			END) f
-	WHERE c.oid = relid AND c.relkind <> 'r'
+			format('cannot convert relation "%s"', c.relname),
+			format('This operation is not supported for %s.', partshift.kind_words(c.relkind))) f
+	WHERE c.oid = relid AND c.relkind NOT IN ('r', 'p')
 $$;
 
 COMMENT ON FUNCTION partshift.check_relation_kind(oid) IS
@@ -96,7 +93,7 @@ AS $$
 					(SELECT string_agg(inhparent::regclass::text, ', ' ORDER BY inhseqno)
 					 FROM pg_inherits WHERE inhrelid = relid)),
 			 'Use ALTER TABLE ... NO INHERIT.'),
-			(EXISTS (SELECT FROM pg_inherits WHERE inhparent = relid),
+			(c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = relid),
 			 '0A000', format('table "%s" has inheritance children', c.relname),
 			 format('Its children are %s.',
 					(SELECT string_agg(inhrelid::regclass::text, ', ' ORDER BY inhrelid::regclass::text)
@@ -110,7 +107,7 @@ AS $$
 			 format('cannot convert typed table "%s"', c.relname),
 			 format('It is a table of type %s.', format_type(c.reloftype, NULL)),
 			 'Use ALTER TABLE ... NOT OF.'),
-			(c.relam <> (SELECT oid FROM pg_am WHERE amname = 'heap'), '0A000',
+			(c.relkind = 'r' AND c.relam <> (SELECT oid FROM pg_am WHERE amname = 'heap'), '0A000',
 			 format('table "%s" does not use the access method heap', c.relname),
 			 format('Its access method is %s.', (SELECT amname FROM pg_am WHERE oid = c.relam)),
 			 NULL),
@@ -120,7 +117,7 @@ AS $$
 			 'Use ALTER TABLE ... RESET (user_catalog_table).'))
 			AS rule(applies, sqlstate, message, detail, hint),
 		 partshift.refused('table', c.relname, rule.sqlstate, rule.message, rule.detail, rule.hint) f
-	WHERE c.oid = relid AND c.relkind = 'r' AND rule.applies
+	WHERE c.oid = relid AND c.relkind IN ('r', 'p') AND rule.applies
 $$;
 
 COMMENT ON FUNCTION partshift.check_placement(oid) IS
@@ -139,7 +136,7 @@ AS $$
 			format('table "%s" has rules', c.relname),
 			format('Its rules are %s.', rules.names),
 			'Replace them by triggers, or drop them.') f
-	WHERE c.oid = relid AND c.relkind = 'r' AND rules.names IS NOT NULL
+	WHERE c.oid = relid AND c.relkind IN ('r', 'p') AND rules.names IS NOT NULL
 $$;
 
 COMMENT ON FUNCTION partshift.check_rules(oid) IS
@@ -156,6 +153,7 @@ BEGIN
 		RETURN QUERY SELECT * FROM partshift.check_relation_kind(relid);
 		RETURN QUERY SELECT * FROM partshift.check_placement(relid);
 		RETURN QUERY SELECT * FROM partshift.check_rules(relid);
+		RETURN QUERY SELECT * FROM partshift.check_tree(relid);
 	END IF;
 END
 $$;

@@ -149,7 +149,7 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT partshift.query_as(c.relowner,
-			format('SELECT count(*) FROM ONLY %s t WHERE %s IS NULL', c.oid::regclass, value))::bigint
+			format('SELECT count(*) FROM %s t WHERE %s IS NULL', partshift.scan_name(c.oid), value))::bigint
 	FROM pg_class c WHERE c.oid = relid
 $$;
 

@@ -194,8 +194,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT partshift.query_as(c.relowner,
-			format('SELECT count(*) FROM ONLY %s t WHERE t.%I IS NULL',
-				   c.oid::regclass, column_name))::bigint
+			format('SELECT count(*) FROM %s t WHERE t.%I IS NULL',
+				   partshift.scan_name(c.oid), column_name))::bigint
 	FROM pg_class c WHERE c.oid = relid
 $$;
 

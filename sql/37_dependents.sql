@@ -354,7 +354,9 @@ AS $$
 			 partshift.check_dependent_function(d.objid) f
 		WHERE d.kind = 'function'
 		UNION ALL
-		SELECT * FROM partshift.check_dependent_queries(relid)) found
+		SELECT * FROM partshift.check_dependent_queries(relid)
+		UNION ALL
+		SELECT * FROM partshift.check_partition_dependents(relid)) found
 	ORDER BY found.object
 $$;
 

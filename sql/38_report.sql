@@ -9,6 +9,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT 'partition', leaf->>'name' FROM jsonb_array_elements(plan->'leaves') leaf
 	UNION ALL
+	SELECT 'legacy partition', leaf->>'old_name' FROM jsonb_array_elements(plan->'leaves') leaf
+	WHERE leaf ? 'old_name'
+	UNION ALL
 	SELECT 'shadow table', plan->>'shadow_name'
 	UNION ALL
 	SELECT 'shadow index', entry->>'shadow_name'
@@ -72,6 +75,7 @@ AS $$
 			END,
 			CASE kind
 			  WHEN 'partition' THEN 'Choose another with option "name_format".'
+			  WHEN 'legacy partition' THEN 'Choose another for the new partition with option "name_format".'
 			  WHEN 'legacy table' THEN 'Choose another with option "legacy_name".'
 			END) f
 	WHERE number <= 3
@@ -104,7 +108,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT f.*
-	FROM (SELECT jsonb_array_length(plan->'leaves') AS leaves,
+	FROM (SELECT jsonb_array_length(plan->'leaves') + jsonb_array_length(plan->'source_leaves') AS leaves,
 				 jsonb_array_length(plan->'indexes') AS indexes,
 				 partshift.lock_table_size() AS capacity) n,
 		 LATERAL (SELECT leaves * (1 + indexes) * 2) AS l(locks),
@@ -191,7 +195,7 @@ BEGIN
 		RETURN;
 	END IF;
 	SELECT partshift.query_as(c.relowner,
-			format('SELECT count(*) FROM ONLY %s t WHERE NOT (%s)', c.oid::regclass,
+			format('SELECT count(*) FROM %s t WHERE NOT (%s)', partshift.scan_name(c.oid),
 				   partshift.covered_condition(relid, strategy, column_name, options, leaves)))
 		INTO outside
 	FROM pg_class c WHERE c.oid = relid;
@@ -219,6 +223,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT f.*
 	FROM CAST(cardinality(leaves) AS integer) n,
+		 CAST(partshift.leaf_final_name(plan->'leaves'->-1) AS text) last_leaf,
 		 LATERAL (
 			SELECT i.*
 			FROM partshift.informed('partitions', NULL,
@@ -226,19 +231,27 @@ AS $$
 						   (SELECT string_agg(quote_ident(k), ', ')
 							FROM jsonb_array_elements_text(plan->'key_columns') k)),
 					format('The first is %I %s, the last is %I %s.',
-						   plan->'leaves'->0->>'name', plan->'leaves'->0->>'bound',
-						   plan->'leaves'->(n - 1)->>'name', plan->'leaves'->(n - 1)->>'bound')) i
+						   partshift.leaf_final_name(plan->'leaves'->0), plan->'leaves'->0->>'bound',
+						   partshift.leaf_final_name(plan->'leaves'->(n - 1)), plan->'leaves'->(n - 1)->>'bound')) i
 			WHERE n > 0
 			UNION ALL
+			SELECT i.*
+			FROM CAST((SELECT count(*) FROM jsonb_array_elements(plan->'leaves') l (entry)
+					   WHERE entry ? 'old_name') AS bigint) same,
+				 partshift.informed('partitions', NULL,
+					format('%s of the new partitions get names that old ones have', same),
+					'The old ones are renamed at the swap, as the table is; a rollback gives the names back.') i
+			WHERE same > 0
+			UNION ALL
 			SELECT w.*
-			FROM partshift.warned('partitions', plan->>'default_leaf',
-					format('default partition "%s" is kept', plan->>'default_leaf'),
+			FROM partshift.warned('partitions', last_leaf,
+					format('default partition "%s" is kept', last_leaf),
 					'While it is there, each new partition that is added must be checked against its rows.') w
 			WHERE strategy <> 'hash' AND plan->>'default_partition' = 'keep'
 			UNION ALL
 			SELECT i.*
-			FROM partshift.informed('partitions', plan->>'default_leaf',
-					format('default partition "%s" is dropped at the swap if it is empty', plan->>'default_leaf')) i
+			FROM partshift.informed('partitions', last_leaf,
+					format('default partition "%s" is dropped at the swap if it is empty', last_leaf)) i
 			WHERE strategy <> 'hash' AND plan->>'default_partition' = 'drop') f
 $$;
 
@@ -303,7 +316,7 @@ AS $$
 	SELECT f.*
 	FROM partshift.informed('size', plan->>'table',
 			format('about %s rows, %s with indexes', plan->>'rows_estimate',
-				   pg_size_pretty(pg_total_relation_size(relid))),
+				   pg_size_pretty(partshift.total_size(relid))),
 			'The copy needs as much disk again until the legacy table is dropped, and writes about as much WAL if the table is logged.') f
 $$;
 

@@ -77,7 +77,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT t.spcname
 	FROM pg_class c, pg_tablespace t
-	WHERE c.oid = relation
+	WHERE c.oid = partshift.storage_model(relation)
 		AND t.oid = CASE c.reltablespace
 			WHEN 0 THEN (SELECT d.dattablespace FROM pg_database d
 						 WHERE d.datname = current_database())
@@ -102,11 +102,12 @@ AS $$
 					  split_part(e.entry, '=', 1),
 					  substr(e.entry, strpos(e.entry, '=') + 1))
 		FROM (
-			SELECT '', c.reloptions FROM pg_class c WHERE c.oid = relation
+			SELECT '', c.reloptions FROM pg_class c
+			WHERE c.oid = partshift.storage_model(relation)
 			UNION ALL
 			SELECT 'toast.', t.reloptions
 			FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid
-			WHERE c.oid = relation) AS s(prefix, options),
+			WHERE c.oid = partshift.storage_model(relation)) AS s(prefix, options),
 			unnest(s.options) AS e(entry)
 		WHERE split_part(e.entry, '=', 1) <> 'autovacuum_enabled'
 		UNION ALL
@@ -114,7 +115,7 @@ AS $$
 		UNION ALL
 		SELECT 'toast.autovacuum_enabled=''off'''
 		FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid
-		WHERE c.oid = relation AND t.reloptions IS NOT NULL) AS o(setting)
+		WHERE c.oid = partshift.storage_model(relation) AND t.reloptions IS NOT NULL) AS o(setting)
 $$;
 
 COMMENT ON FUNCTION partshift.leaf_options(oid) IS
@@ -304,7 +305,8 @@ AS $$
 		SELECT format('partshift_build_%s', job.job_id) AS scratch,
 			format('%I.%I', job.schema_name, job.plan ->> 'shadow_name')
 				AS shadow,
-			c.relpersistence, c.relreplident,
+			m.relpersistence, c.relreplident,
+			m.relreplident AS leaf_replident,
 			partshift.leaf_options(job.relid) AS options,
 			partshift.shadow_tablespace(job.relid) AS tablespace,
 			(SELECT string_agg(format('ALTER COLUMN %I SET (%s)', a.attname,
@@ -318,7 +320,9 @@ AS $$
 				AND NOT a.attisdropped
 				AND partshift.column_options(a.attoptions) IS NOT NULL)
 				AS column_options
-		FROM pg_class c WHERE c.oid = job.relid
+		FROM pg_class c
+			JOIN pg_class m ON m.oid = partshift.storage_model(c.oid)
+		WHERE c.oid = job.relid
 	), leaf AS (
 		SELECT l.place, l.entry ->> 'bound' AS bound,
 			l.entry ->> 'name' AS name,
@@ -351,7 +355,7 @@ AS $$
 			SELECT string_agg(v.change, ', ')
 			FROM (VALUES (s.column_options),
 				(format('SET TABLESPACE %I', s.tablespace)),
-				(CASE s.relreplident WHEN 'f' THEN 'REPLICA IDENTITY FULL'
+				(CASE s.leaf_replident WHEN 'f' THEN 'REPLICA IDENTITY FULL'
 					WHEN 'n' THEN 'REPLICA IDENTITY NOTHING' END)) AS v(change)
 			) AS c(change)
 		WHERE c.change IS NOT NULL

@@ -15,7 +15,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH leaf AS (
 		SELECT (e.entry ->> 'oid')::oid AS source, l.leaf ->> 'name' AS leaf,
-			concat(l.leaf ->> 'name', '_', e.entry ->> 'name') AS name,
+			concat(partshift.leaf_final_name(l.leaf), '_', e.entry ->> 'name') AS name,
 			(e.place * 10000 + l.place)::integer AS ordinal
 		FROM jsonb_array_elements(job.plan -> 'statistics')
 				WITH ORDINALITY AS e (entry, place),
@@ -170,7 +170,7 @@ AS $$
 	FROM list, pg_class r,
 		(VALUES (job.plan ->> 'log_name'),
 			(job.plan ->> 'postponed_name')) AS v(name)
-	WHERE r.oid = job.relid
+	WHERE r.oid = partshift.storage_model(job.relid)
 $$;
 
 COMMENT ON FUNCTION partshift.shadow_log_commands(partshift.job) IS
@@ -311,7 +311,7 @@ AS $$
 		JOIN pg_inherits i ON i.inhparent = j.shadow
 		JOIN pg_class l ON l.oid = i.inhrelid
 		JOIN pg_namespace n ON n.oid = l.relnamespace
-		JOIN pg_class s ON s.oid = j.relid
+		JOIN pg_class s ON s.oid = partshift.storage_model(j.relid)
 		LEFT JOIN pg_class t ON t.oid = s.reltoastrelid,
 		LATERAL (
 			SELECT string_agg(CASE WHEN e.entry IS NULL

@@ -144,6 +144,56 @@ $$;
 COMMENT ON FUNCTION partshift.fingerprint_dependents(oid) IS
 'the lines of a fingerprint for what depends on the table and would not follow its name';
 
+/*
+ * The partitions of a source that is partitioned already, by what the job
+ * relies on: they are as many as there are, so nothing is deparsed but their
+ * bounds.  Those of a new table come and go.
+ */
+CREATE FUNCTION partshift.fingerprint_partitions(relid oid) RETURNS SETOF text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH leaf AS MATERIALIZED (
+		SELECT c.*, i.inhdetachpending
+		FROM pg_inherits i
+			JOIN pg_class r ON r.oid = i.inhparent AND r.relkind = 'p'
+			JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = fingerprint_partitions.relid
+			AND NOT EXISTS (SELECT FROM partshift.job j
+				WHERE j.shadow = fingerprint_partitions.relid
+					AND j.status IN ('active', 'paused', 'failed'))
+	)
+	SELECT format('partition %s', (l.oid, l.relnamespace, l.relname, l.relowner,
+		l.relkind, l.relpersistence, l.relam, l.relreplident, l.relrowsecurity,
+		l.inhdetachpending, pg_get_expr(l.relpartbound, l.oid))::text)
+	FROM leaf l
+	UNION ALL
+	SELECT format('partition column %s', (a.attrelid, a.attnum, a.attname,
+		a.atttypid, a.atttypmod, a.attcollation, a.attnotnull, a.attisdropped,
+		a.attgenerated)::text)
+	FROM leaf l JOIN pg_attribute a ON a.attrelid = l.oid
+	WHERE a.attnum > 0
+	UNION ALL
+	SELECT format('partition index %s', (i.indrelid, c.relname, i.indisunique,
+		i.indimmediate, h.inhparent)::text)
+	FROM leaf l
+		JOIN pg_index i ON i.indrelid = l.oid AND i.indisvalid
+		JOIN pg_class c ON c.oid = i.indexrelid
+		LEFT JOIN pg_inherits h ON h.inhrelid = i.indexrelid
+	UNION ALL
+	SELECT format('partition constraint %s', (o.conrelid, o.conname, o.contype,
+		o.convalidated)::text)
+	FROM leaf l JOIN pg_constraint o ON o.conrelid = l.oid
+	WHERE o.conparentid = 0 AND o.contype IN ('c', 'f')
+	UNION ALL
+	SELECT format('partition trigger %s', (t.tgrelid, t.tgname, t.tgenabled)::text)
+	FROM leaf l JOIN pg_trigger t ON t.tgrelid = l.oid
+	WHERE NOT t.tgisinternal
+$$;
+
+COMMENT ON FUNCTION partshift.fingerprint_partitions(oid) IS
+'the lines of a fingerprint for the partitions of a table that is not the new one of a live job';
+
 CREATE FUNCTION partshift.fingerprint(relid oid) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -163,6 +213,8 @@ AS $$
 		SELECT * FROM partshift.fingerprint_rules(fingerprint.relid)
 		UNION ALL
 		SELECT * FROM partshift.fingerprint_dependents(fingerprint.relid)
+		UNION ALL
+		SELECT * FROM partshift.fingerprint_partitions(fingerprint.relid)
 	) AS f(line)
 $$;
 

@@ -33,16 +33,23 @@ COMMENT ON FUNCTION partshift.planned_indexes(integer) IS
  * One task for each index of each leaf, then one for each leaf's VACUUM.  The
  * order is by index, so that workers that begin together begin on different
  * leaves.  Names are given here, as the server would choose them, because two
- * workers that let the server choose could get the same one.
+ * workers that let the server choose could get the same one.  A name that an
+ * index of the source's partition of that name has is exchanged in the swap,
+ * unless that made the swap's locks last.
  */
 CREATE FUNCTION partshift.add_index_tasks(job_id integer) RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH leaf AS (
-		SELECT c.oid, c.relname, c.relnamespace,
+		SELECT c.oid, coalesce((SELECT partshift.leaf_final_name(e.entry)
+				FROM jsonb_array_elements(j.plan -> 'leaves') AS e (entry)
+				WHERE e.entry ->> 'name' = c.relname), c.relname) AS relname,
+			c.relnamespace, j.relid AS source,
 			row_number() OVER (ORDER BY c.oid)::integer AS place,
-			count(*) OVER ()::integer AS leaves
+			count(*) OVER ()::integer AS leaves,
+			(SELECT count(*) FROM jsonb_array_elements(j.plan -> 'leaves') AS e (entry)
+			 WHERE e.entry ? 'final_name') AS lent
 		FROM partshift.job j
 			JOIN pg_inherits i ON i.inhparent = j.shadow
 			JOIN pg_class c ON c.oid = i.inhrelid
@@ -69,12 +76,23 @@ AS $$
 			OR octet_length(l.relname || p.ending) > 63
 			OR EXISTS (SELECT FROM pg_class c
 				WHERE c.relname = l.relname || p.ending
-					AND c.relnamespace = l.relnamespace) AS taken
+					AND c.relnamespace = l.relnamespace) AS taken,
+			count(*) OVER (PARTITION BY l.relname || p.ending) = 1
+			AND octet_length(l.relname || p.ending) <= 50
+			AND l.lent * (SELECT count(*) FROM planned) <= 500
+			AND EXISTS (SELECT FROM pg_inherits h
+					JOIN pg_class o ON o.oid = h.inhrelid AND o.relname = l.relname
+					JOIN pg_index i ON i.indrelid = o.oid
+					JOIN pg_class c ON c.oid = i.indexrelid
+				WHERE h.inhparent = l.source
+					AND c.relname = l.relname || p.ending) AS lent
 		FROM planned p, leaf l
 	)
 	INSERT INTO partshift.task (job_id, phase, task_no, object, other, command)
 	SELECT add_index_tasks.job_id, 'index', b.task_no, b.leaf, b.planned,
-		CASE WHEN b.taken THEN partshift.shadow_name(
+		CASE WHEN b.lent
+				THEN partshift.shadow_name(b.name, add_index_tasks.job_id)
+			WHEN b.taken THEN partshift.shadow_name(
 				b.leaf_name, add_index_tasks.job_id, b.task_no)
 			ELSE b.name END
 	FROM build b

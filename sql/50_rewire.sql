@@ -136,15 +136,19 @@ RETURNS TABLE (run_as oid, command text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+	/* The parent's own is of no use to the server, but it is there. */
 	WITH identity AS (
-		SELECT j.job_id, j.owner, j.shadow, j.schema_name,
+		SELECT v.of_leaf, j.job_id, j.owner, j.shadow, j.schema_name,
 			p.planned, p.shadow_name,
 			p.per_partition
-		FROM partshift.job AS j
-			JOIN pg_class AS c ON c.oid = j.relid AND c.relreplident = 'i'
-			JOIN pg_index AS i ON i.indrelid = j.relid AND i.indisreplident
+		FROM partshift.job AS j,
+			LATERAL (VALUES (true, partshift.storage_model(j.relid)),
+				(false, j.relid)) AS v (of_leaf, relid)
+			JOIN pg_class AS c ON c.oid = v.relid AND c.relreplident = 'i'
+			JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisreplident
+			LEFT JOIN pg_inherits AS h ON h.inhrelid = i.indexrelid
 			JOIN LATERAL partshift.planned_indexes(j.job_id) AS p
-				ON p.source = i.indexrelid
+				ON p.source = coalesce(h.inhparent, i.indexrelid)
 		WHERE j.job_id = replica_identity_commands.job_id
 	), wanted AS (
 		SELECT i.owner, t.object AS relid, x.relname AS index_name
@@ -153,10 +157,11 @@ AS $$
 				AND t.phase = 'index' AND t.other = i.planned
 			JOIN pg_index AS n ON n.indrelid = t.object
 			JOIN pg_class AS x ON x.oid = n.indexrelid AND x.relname = t.command
+		WHERE i.of_leaf
 		UNION ALL
 		SELECT i.owner, i.shadow, i.shadow_name
 		FROM identity AS i
-		WHERE NOT i.per_partition
+		WHERE NOT i.of_leaf AND NOT i.per_partition
 	)
 	SELECT w.owner, format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I',
 						   partshift.relation_name(w.relid), w.index_name)
@@ -176,11 +181,14 @@ AS $$
 	SELECT NULL::oid, format('ALTER TABLE %s CLUSTER ON %I',
 							 partshift.relation_name(t.object), x.relname)
 	FROM partshift.planned_indexes(cluster_mark_commands.job_id) AS p
-		JOIN pg_index AS i ON i.indexrelid = p.source AND i.indisclustered
+		JOIN pg_index AS i ON i.indisclustered AND (i.indexrelid = p.source
+			OR i.indexrelid IN (SELECT h.inhrelid FROM pg_inherits AS h
+								WHERE h.inhparent = p.source))
 		JOIN partshift.task AS t ON t.job_id = cluster_mark_commands.job_id
 			AND t.phase = 'index' AND t.other = p.planned
 		JOIN pg_index AS n ON n.indrelid = t.object
 		JOIN pg_class AS x ON x.oid = n.indexrelid AND x.relname = t.command
+	GROUP BY t.object, x.relname
 	ORDER BY t.object
 $$;
 
@@ -238,6 +246,7 @@ AS $$
 							  partshift.relation_name(c.conrelid), c.conname)
 	 FROM partshift.job AS j
 		JOIN pg_constraint AS c ON j.relid IN (c.conrelid, c.confrelid)
+			OR c.conrelid IN (SELECT partshift.row_tables(j.relid))
 	 WHERE j.job_id = unwire_commands.job_id
 		AND c.contype = 'f'
 		AND c.conparentid = 0

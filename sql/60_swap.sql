@@ -349,6 +349,10 @@ BEGIN
 	RETURN QUERY SELECT c.*
 		FROM partshift.swap_name_commands(job_id, reverse) AS c;
 	RETURN QUERY SELECT c.*
+		FROM partshift.swap_partition_commands(job_id, reverse) AS c;
+	RETURN QUERY SELECT c.*
+		FROM partshift.swap_partition_indexes(job_id, reverse) AS c;
+	RETURN QUERY SELECT c.*
 		FROM partshift.swap_statistics_commands(job_id) AS c;
 	RETURN QUERY SELECT c.*
 		FROM partshift.swap_foreign_key_commands(job_id, reverse) AS c;

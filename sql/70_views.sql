@@ -81,8 +81,8 @@ COMMENT ON COLUMN partshift.jobs.rollback_possible IS
 
 /*
  * Work done and to do is that of the present phase, in its own unit.  Ranges
- * of blocks follow one another, so a range begins where the one before it
- * ends.  All is in the view itself: a function would read the tables with the
+ * of blocks of one table follow one another, so a range begins where the one
+ * before it ends.  All is in the view itself: a function would read the tables with the
  * reader's rights.
  */
 CREATE VIEW partshift.progress WITH (security_barrier) AS
@@ -135,7 +135,7 @@ FROM partshift.job j
 			sum(t.next_block - t.start_block)::bigint AS blocks_done,
 			sum(t.end_block - t.start_block)::bigint AS blocks
 		FROM (SELECT t.*, lag(t.end_block, 1, 0::bigint)
-					OVER (ORDER BY t.end_block) AS start_block
+					OVER (PARTITION BY t.object ORDER BY t.end_block) AS start_block
 			  FROM partshift.task t
 			  WHERE t.job_id = j.job_id AND t.phase = 'copy') AS t) AS w
 	CROSS JOIN LATERAL (

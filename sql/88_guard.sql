@@ -73,6 +73,10 @@ AS $$
 			WHERE i.inhparent = (g.job).shadow
 				AND g.state NOT IN ('after', 'stuck')
 			UNION ALL
+			SELECT i.inhrelid, NULL, NULL FROM pg_inherits i
+			WHERE i.inhparent = (g.job).relid AND g.state <> 'leaving'
+				AND partshift.is_partitioned((g.job).relid)
+			UNION ALL
 			SELECT (g.job).log, 'partshift', (g.job).plan ->> 'log_name'
 			UNION ALL
 			SELECT (g.job).postponed, 'partshift',
@@ -423,6 +427,16 @@ AS $$
 					FROM jsonb_array_elements((g.job).plan -> 'leaves') AS l(leaf)
 					WHERE l.leaf ->> 'name' = d.object_name)))
 	UNION ALL
+	/* A partition of the source, or of the legacy table while that is left. */
+	SELECT (g.job).job_id, format('%s.%s', d.schema_name, d.object_name), true,
+		false, g.hint
+	FROM gone d, partshift.guarded_jobs() g
+	WHERE d.object_type = 'table' AND g.state <> 'leaving'
+		AND (g.job).plan -> 'source_leaves' @> to_jsonb(d.objid::bigint)
+		AND EXISTS (SELECT FROM pg_class c WHERE c.oid = (g.job).relid)
+		AND EXISTS (SELECT FROM pg_class c WHERE c.oid = (g.job).shadow
+					UNION ALL SELECT WHERE (g.job).shadow IS NULL)
+	UNION ALL
 	/* A column, trigger, policy and so on of a table that is left. */
 	SELECT g.job_id, g.name, false, g.relid = j.relid, g.hint
 	FROM gone d
@@ -455,42 +469,3 @@ $$;
 
 COMMENT ON FUNCTION partshift.guarded_parts() IS
 'called for sql_drop: live jobs'' tables that were dropped, or have lost a part';
-
-CREATE FUNCTION partshift.guarded_drop()
-RETURNS TABLE (job_id integer, relation text, is_drop boolean,
-			   is_direct boolean, hint text)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF NOT EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
-				   WHERE NOT d.is_temporary)
-	THEN
-		RETURN;
-	END IF;
-	RETURN QUERY
-		SELECT p.job_id, p.relation, p.is_drop, true, p.hint
-		FROM partshift.guarded_parts() p
-		WHERE NOT (CASE WHEN p.of_source THEN partshift.is_restored(p.job_id)
-				   ELSE false END)
-		LIMIT 1;
-	IF NOT FOUND AND EXISTS (
-			SELECT FROM pg_event_trigger_dropped_objects() d
-			WHERE NOT d.is_temporary AND d.object_type IN ('table', 'index',
-				'sequence', 'statistics object', 'publication',
-				'publication namespace'))
-	THEN
-		RETURN QUERY
-			SELECT (g.job).job_id, format('%s.%s', (g.job).schema_name,
-										  (g.job).table_name),
-				false, false, g.hint
-			FROM partshift.guarded_jobs() g
-			WHERE g.state IN ('before', 'returning')
-				AND partshift.has_changed(g.job)
-			ORDER BY (g.job).job_id LIMIT 1;
-	END IF;
-END
-$$;
-
-COMMENT ON FUNCTION partshift.guarded_drop() IS
-'called for sql_drop: the live job, if there is one, that needs something that was dropped';

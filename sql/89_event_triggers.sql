@@ -1,3 +1,42 @@
+CREATE FUNCTION partshift.guarded_drop()
+RETURNS TABLE (job_id integer, relation text, is_drop boolean,
+			   is_direct boolean, hint text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
+				   WHERE NOT d.is_temporary)
+	THEN
+		RETURN;
+	END IF;
+	RETURN QUERY
+		SELECT p.job_id, p.relation, p.is_drop, true, p.hint
+		FROM partshift.guarded_parts() p
+		WHERE NOT (CASE WHEN p.of_source THEN partshift.is_restored(p.job_id)
+				   ELSE false END)
+		LIMIT 1;
+	IF NOT FOUND AND EXISTS (
+			SELECT FROM pg_event_trigger_dropped_objects() d
+			WHERE NOT d.is_temporary AND d.object_type IN ('table', 'index',
+				'sequence', 'statistics object', 'publication',
+				'publication namespace'))
+	THEN
+		RETURN QUERY
+			SELECT (g.job).job_id, format('%s.%s', (g.job).schema_name,
+										  (g.job).table_name),
+				false, false, g.hint
+			FROM partshift.guarded_jobs() g
+			WHERE g.state IN ('before', 'returning')
+				AND partshift.has_changed(g.job)
+			ORDER BY (g.job).job_id LIMIT 1;
+	END IF;
+END
+$$;
+
+COMMENT ON FUNCTION partshift.guarded_drop() IS
+'called for sql_drop: the live job, if there is one, that needs something that was dropped';
+
 /*
  * The event triggers that keep what a live job needs.
  *

@@ -167,10 +167,12 @@ remove_row(PshTable *source, PshTable *shadow, const Datum *identity)
 {
 	bool		absent;
 	PshLeaf    *leaf = lock_shadow(shadow, identity, &absent);
+	PshLeaf    *from;
 
 	if (leaf == NULL)
 		return absent;
-	if (find_now(psh_table_leaf(source, identity), identity))
+	from = psh_table_leaf(source, identity);
+	if (from != NULL && find_now(from, identity))
 		return false;
 	return psh_leaf_delete(leaf);
 }
@@ -188,7 +190,7 @@ psh_agree(PshTable *source, PshTable *shadow, const Datum *identity)
 	bool		same;
 	bool		absent;
 
-	if (!find_now(from, identity))
+	if (from == NULL || !find_now(from, identity))
 		return remove_row(source, shadow, identity);
 	same = psh_leaf_identity(source, from, from->found, current) &&
 		psh_leaf_identity_equal(source, from, identity, current);

@@ -32,6 +32,7 @@ extern bool psh_triggers_in_place(Oid relid, PshTriggerKind kind,
 
 extern int	psh_trigger_job(const Trigger *trigger);
 extern Oid	psh_trigger_target(const Trigger *trigger);
+extern Oid	psh_trigger_home(const Trigger *trigger);
 extern bool psh_trigger_at_home(const Trigger *trigger, Oid root);
 extern List *psh_trigger_identity(const Trigger *trigger);
 extern PshComputed *psh_trigger_computed(const Trigger *trigger);

@@ -38,6 +38,7 @@
 #include "utils/timestamp.h"
 
 #include "compare.h"
+#include "source.h"
 #include "throttle.h"
 
 /* How often to look who waits for us, in milliseconds. */
@@ -141,6 +142,7 @@ psh_compare_begin(const PshJob *job, bool hashed)
 	cmp->hashed = hashed;
 	cmp->source = open_side(job, job->relid);
 	cmp->shadow = open_side(job, job->shadow);
+	cmp->heaps = psh_source_lock(job->relid, AccessShareLock);
 	(void) find_all_inheritors(job->shadow, AccessShareLock, NULL);
 	cmp->snapshot = GetTransactionSnapshot();
 	PushActiveSnapshot(cmp->snapshot);
@@ -211,6 +213,18 @@ is_waited_for(Oid relid)
 	return found;
 }
 
+/* Or on a partition of the source, which is written under its own name? */
+static bool
+is_heap_waited_for(PshComparison *cmp)
+{
+	ListCell   *lc;
+
+	foreach(lc, cmp->heaps)
+		if (is_waited_for(lfirst_oid(lc)))
+			return true;
+	return false;
+}
+
 static void
 give_way(PshComparison *cmp)
 {
@@ -220,7 +234,8 @@ give_way(PshComparison *cmp)
 		return;
 	cmp->next_look = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);
 	if (is_waited_for(RelationGetRelid(cmp->source)) ||
-		is_waited_for(RelationGetRelid(cmp->shadow)))
+		is_waited_for(RelationGetRelid(cmp->shadow)) ||
+		is_heap_waited_for(cmp))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("could not finish comparing table \"%s\"",
@@ -248,9 +263,9 @@ project(PshComparison *cmp, PshProjection *projection, TupleTableSlot *slot,
 
 /* The leaf to which a row of the source belongs. */
 static PshCompareLeaf *
-leaf_of(PshComparison *cmp, TupleTableSlot *slot)
+leaf_of(PshComparison *cmp, PshRoute *route, TupleTableSlot *slot)
 {
-	int			i = psh_route_find(cmp->route, slot);
+	int			i = psh_route_find(route, slot);
 
 	return &cmp->leaves[i < 0 ? cmp->nleaves - 1 : i];
 }
@@ -271,6 +286,7 @@ scan_table(PshComparison *cmp, Relation rel, PshCompareLeaf *leaf,
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Relation	layout = rel;
 	PshProjection *projection = NULL;
+	PshRoute   *route = cmp->route;
 	PshCompareRow row;
 	TableScanDesc scan;
 
@@ -283,6 +299,8 @@ scan_table(PshComparison *cmp, Relation rel, PshCompareLeaf *leaf,
 		row.slot = MakeSingleTupleTableSlot(RelationGetDescr(layout),
 											&TTSOpsVirtual);
 	}
+	else if (leaf == NULL)
+		route = psh_route_make(cmp->shadow, rel);
 	row.side = leaf ? PSH_SIDE_SHADOW : PSH_SIDE_SOURCE;
 	row.leaf = leaf;
 	row.relid = RelationGetRelid(rel);
@@ -302,7 +320,7 @@ scan_table(PshComparison *cmp, Relation rel, PshCompareLeaf *leaf,
 		if (projection && !project(cmp, projection, slot, row.slot))
 			row.leaf = &cmp->leaves[cmp->nleaves - 1];
 		else if (leaf == NULL)
-			row.leaf = leaf_of(cmp, row.slot);
+			row.leaf = leaf_of(cmp, route, row.slot);
 		if (!listed_only || row.leaf->list_no >= 0)
 			action(&row, arg);
 		MemoryContextSwitchTo(outer);
@@ -352,9 +370,16 @@ void
 psh_compare_pass(PshComparison *cmp, bool listed_only,
 				 PshCompareAction action, void *arg)
 {
+	ListCell   *lc;
 	int			i;
 
-	scan_table(cmp, cmp->source, NULL, listed_only, action, arg);
+	foreach(lc, cmp->heaps)
+	{
+		Relation	heap = table_open(lfirst_oid(lc), NoLock);
+
+		scan_table(cmp, heap, NULL, listed_only, action, arg);
+		table_close(heap, NoLock);
+	}
 	for (i = 0; i < cmp->nleaves; i++)
 	{
 		PshCompareLeaf *leaf = &cmp->leaves[i];

@@ -43,6 +43,7 @@ typedef struct PshComparison
 	bool		hashed;			/* compare contents, not only counts */
 	Relation	source;
 	Relation	shadow;
+	List	   *heaps;			/* of the source: itself or its partitions */
 	Snapshot	snapshot;
 	PshRoute   *route;
 	List	   *columns;		/* of char *: what is compared */

@@ -51,6 +51,7 @@
 #include "job.h"
 #include "lookup.h"
 #include "route.h"
+#include "source.h"
 #include "sql.h"
 #include "throttle.h"
 
@@ -62,6 +63,8 @@
 typedef struct Batch
 {
 	int			task_no;
+	Oid			heap;			/* the source, or a partition of it */
+	Oid			file;			/* that it had at the horizon */
 	BlockNumber next;
 	BlockNumber end;
 	int64		rows;
@@ -70,27 +73,49 @@ typedef struct Batch
 	int64		bytes;
 } Batch;
 
-/*
- * Divide the source's blocks into ranges for the workers to claim, in the
- * current transaction.
- */
-void
-psh_copy_make_tasks(int job_id, int64 nblocks, int workers)
+/* Add the tasks of one heap, in ranges of so many blocks. */
+static void
+add_tasks(int job_id, Relation heap, int64 range)
 {
-	int64		range = nblocks / workers / 8;
-	Oid			types[3] = {INT4OID, INT8OID, INT8OID};
-	Datum		values[3];
+	Oid			types[5] = {INT4OID, INT8OID, INT8OID, OIDOID, OIDOID};
+	Datum		values[5];
 
-	range = Min(Max(range, SMALLEST_RANGE), LARGEST_RANGE);
 	values[0] = Int32GetDatum(job_id);
-	values[1] = Int64GetDatum(nblocks);
+	values[1] = Int64GetDatum((int64) RelationGetNumberOfBlocks(heap));
 	values[2] = Int64GetDatum(range);
+	values[3] = ObjectIdGetDatum(RelationGetRelid(heap));
+	values[4] = ObjectIdGetDatum(psh_relation_file(heap));
 	psh_sql(SPI_OK_INSERT,
 			"INSERT INTO partshift.task"
-			" (job_id, phase, task_no, next_block, end_block)"
-			" SELECT $1, 'copy', b / $3, b, least(b + $3, $2)"
-			" FROM generate_series(0, $2 - 1, $3) AS b",
-			3, types, values, NULL);
+			" (job_id, phase, task_no, object, other, next_block, end_block)"
+			" SELECT $1, 'copy', t.first + b / $3, $4, $5, b, least(b + $3, $2)"
+			" FROM generate_series(0, $2 - 1, $3) AS b,"
+			" (SELECT coalesce(max(task_no) + 1, 0) FROM partshift.task"
+			" WHERE job_id = $1 AND phase = 'copy') AS t (first)",
+			5, types, values, NULL);
+}
+
+/*
+ * Divide the blocks of the source's heaps, which are locked, into ranges for
+ * the workers to claim, in the current transaction.  Returns their number.
+ */
+int64
+psh_copy_make_tasks(const PshJob *job, List *heaps)
+{
+	int64		nblocks = psh_source_blocks(job->relid);
+	int64		range = nblocks / job->workers / 8;
+	ListCell   *cell;
+
+	range = Min(Max(range, SMALLEST_RANGE), LARGEST_RANGE);
+	foreach(cell, heaps)
+	{
+		Relation	heap = table_open(lfirst_oid(cell), NoLock);
+
+		if (RelationGetNumberOfBlocks(heap) > 0)
+			add_tasks(job->id, heap, range);
+		table_close(heap, NoLock);
+	}
+	return nblocks;
 }
 
 /* Claim a range; false with *left telling whether others are at work. */
@@ -102,7 +127,8 @@ claim(int job_id, Batch *batch, bool *left)
 	bool		isnull;
 
 	if (psh_sql(SPI_OK_SELECT,
-				"SELECT task_no, next_block, end_block FROM partshift.task"
+				"SELECT task_no, next_block, end_block, object, other"
+				" FROM partshift.task"
 				" WHERE job_id = $1 AND phase = 'copy' AND NOT done"
 				" ORDER BY task_no LIMIT 1 FOR UPDATE SKIP LOCKED",
 				1, types, values, NULL) == 0)
@@ -116,6 +142,8 @@ claim(int job_id, Batch *batch, bool *left)
 	batch->task_no = DatumGetInt32(psh_sql_value(0, 1, &isnull));
 	batch->next = (BlockNumber) DatumGetInt64(psh_sql_value(0, 2, &isnull));
 	batch->end = (BlockNumber) DatumGetInt64(psh_sql_value(0, 3, &isnull));
+	batch->heap = DatumGetObjectId(psh_sql_value(0, 4, &isnull));
+	batch->file = DatumGetObjectId(psh_sql_value(0, 5, &isnull));
 	return true;
 }
 
@@ -305,10 +333,10 @@ scan_blocks(const PshJob *job, Relation source, Relation shadow, Batch *batch)
 static bool
 copy_batch(const PshJob *job, Batch *batch)
 {
-	Relation	source = table_open(job->relid, AccessShareLock);
+	Relation	source = table_open(batch->heap, AccessShareLock);
 	Relation	shadow;
 	PshUser		saved;
-	bool		same_file = psh_relation_file(source) == job->source_file;
+	bool		same_file = psh_relation_file(source) == batch->file;
 
 	if (same_file)
 	{

@@ -8,9 +8,11 @@
 #ifndef PARTSHIFT_COPY_H
 #define PARTSHIFT_COPY_H
 
-#include "partshift.h"
+#include "nodes/pg_list.h"
 
-extern void psh_copy_make_tasks(int job_id, int64 nblocks, int workers);
+#include "job.h"
+
+extern int64 psh_copy_make_tasks(const PshJob *job, List *heaps);
 extern PshStep psh_copy_run(int job_id);
 
 #endif							/* PARTSHIFT_COPY_H */

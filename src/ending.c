@@ -21,6 +21,7 @@
 #include "capture.h"
 #include "ending.h"
 #include "neighbours.h"
+#include "source.h"
 #include "sql.h"
 
 static void
@@ -84,9 +85,8 @@ psh_ending_finalize(PshJob *job)
 
 	psh_txn_begin("finalize");
 	locked = psh_job_lock(job->id);
-	LockRelationOid(locked->relid, AccessExclusiveLock);
-	if (!keeps_legacy(locked->id) &&
-		get_rel_relkind(locked->relid) == RELKIND_RELATION)
+	(void) psh_source_lock(locked->relid, AccessExclusiveLock);
+	if (!keeps_legacy(locked->id) && get_rel_name(locked->relid) != NULL)
 		psh_sql_run(InvalidOid,
 					psprintf("DROP TABLE %s",
 							 quote_qualified_identifier(get_namespace_name(get_rel_namespace(locked->relid)),

@@ -75,6 +75,8 @@ leaf_open(PshTable *table, Relation rel)
 	leaf->fill = table->fill;
 	if (leaf->fill)
 		leaf->fill_place = psh_computed_place(leaf->fill, table->identity);
+	leaf->exact = leaf->key && leaf->key->nkeys == table->nidentity &&
+		rel->rd_rel->relispartition;
 	leaf->found = table_slot_create(rel, NULL);
 	if (table->for_write)
 	{
@@ -326,9 +328,8 @@ insert_index_entries(PshLeaf *leaf, PshUpdateIndexes update, bool is_update)
 		FormIndexDatum(info, leaf->row, leaf->estate, values, nulls);
 		if (index->rd_index->indisunique)
 			check = UNIQUE_CHECK_PARTIAL;
-		if (leaf->key && RelationGetRelid(index) ==
-			RelationGetRelid(leaf->key->index) &&
-			leaf->rel->rd_rel->relispartition)
+		if (leaf->exact && RelationGetRelid(index) ==
+			RelationGetRelid(leaf->key->index))
 			check = UNIQUE_CHECK_YES;
 		if (!index_insert(index, values, nulls, &leaf->row->tts_tid,
 						  leaf->rel, check, false, info) &&

@@ -24,6 +24,8 @@ typedef struct PshLeaf
 	const PshComputed *fill;	/* or NULL: see PshTable */
 	int			fill_place;
 	PshKey	   *key;			/* NULL: no index finds its rows */
+	bool		exact;			/* the key is the whole identity's, and no
+								 * other index of the table is so */
 	int			nindexes;		/* 0 when opened for look-ups only */
 	Relation   *indexes;
 	IndexInfo **infos;

@@ -22,13 +22,10 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/index.h"
 #include "catalog/partition.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -37,7 +34,9 @@
 #include "capture.h"
 #include "compat.h"
 #include "settle.h"
+#include "source.h"
 #include "sql.h"
+#include "truncate.h"
 
 PG_FUNCTION_INFO_V1(partshift_mirror_row);
 PG_FUNCTION_INFO_V1(partshift_mirror_truncate);
@@ -110,7 +109,9 @@ follow_event(PshPair *pair, TriggerData *event)
 }
 
 /*
- * AFTER ROW trigger on the source, for each row.
+ * AFTER ROW trigger on the source or on each of its partitions, for each row.
+ * What the row's identity was and is belongs to the same partition: there the
+ * authority is.
  */
 Datum
 partshift_mirror_row(PG_FUNCTION_ARGS)
@@ -138,52 +139,74 @@ partshift_mirror_row(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* Give a table and its indexes new, empty files, as TRUNCATE does. */
-static void
-empty_table(Oid relid)
+static Oid
+root_of(Relation rel)
 {
-	Relation	rel = table_open(relid, AccessExclusiveLock);
-	Oid			toast = rel->rd_rel->reltoastrelid;
-	ReindexParams params = {0};
+	if (!rel->rd_rel->relispartition)
+		return RelationGetRelid(rel);
+	return llast_oid(get_partition_ancestors(RelationGetRelid(rel)));
+}
 
-	if (rel->rd_rel->relkind != RELKIND_RELATION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a table",
-						RelationGetRelationName(rel))));
-	psh_relation_set_new_file(rel, rel->rd_rel->relpersistence);
-	table_close(rel, NoLock);
-	if (OidIsValid(toast))
+/* Empty the shadow, or take one partition of the source out of it. */
+static void
+follow_truncate(PshPair *pair, Relation rel, Oid shadow)
+{
+	List	   *emptied = list_make1_oid(RelationGetRelid(rel));
+	ListCell   *cell;
+
+	if (RelationGetRelid(rel) != RelationGetRelid(pair->authority->rel))
 	{
-		rel = table_open(toast, AccessExclusiveLock);
-		psh_relation_set_new_file(rel, rel->rd_rel->relpersistence);
-		table_close(rel, NoLock);
+		/* What it has no longer bounds for cannot be found in the shadow. */
+		if (root_of(rel) != RelationGetRelid(pair->authority->rel))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("table \"%s\" is no longer a partition of table \"%s\", which is being converted",
+							RelationGetRelationName(rel),
+							RelationGetRelationName(pair->authority->rel)),
+					 errhint("Abort the conversion.")));
+		psh_truncate_part(pair->authority, rel, shadow);
 	}
-	psh_reindex_relation(relid, REINDEX_REL_PROCESS_TOAST, &params);
-	CommandCounterIncrement();
+	else
+	{
+		psh_truncate_all(shadow);
+		emptied = psh_source_heaps(RelationGetRelid(rel));
+	}
+	pair->follower = psh_table_open(shadow, pair->authority->identity,
+									pair->authority, NULL, true);
+	foreach(cell, emptied)
+	{
+		Relation	heap = table_open(lfirst_oid(cell), AccessShareLock);
+
+		psh_truncate_mend(pair, heap);
+		table_close(heap, NoLock);
+	}
+	psh_table_close(pair->follower);
 }
 
 /*
- * AFTER TRUNCATE trigger on the source, which the transaction holds ACCESS
- * EXCLUSIVE: nobody else has mirrored rows to the leaves that are not yet
- * committed.
+ * AFTER TRUNCATE trigger on the source, and on each of its partitions if it
+ * has any: all that are emptied together fire theirs, the table first.
  */
 Datum
 partshift_mirror_truncate(PG_FUNCTION_ARGS)
 {
 	TriggerData *event = trigger_event(fcinfo, false);
-	Oid			shadow;
-	List	   *leaves;
-	ListCell   *cell;
+	PshPair		pair = {0};
 	PshUser		saved;
 
 	psh_trigger_check(event->tg_trigger, false);
-	shadow = psh_trigger_target(event->tg_trigger);
 	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
-	leaves = find_inheritance_children(shadow, AccessExclusiveLock);
-	foreach(cell, leaves)
-		empty_table(lfirst_oid(cell));
+	pair.authority = psh_table_open(psh_trigger_home(event->tg_trigger),
+									psh_trigger_identity(event->tg_trigger),
+									NULL,
+									psh_trigger_computed(event->tg_trigger),
+									false);
+	follow_truncate(&pair, event->tg_relation,
+					psh_trigger_target(event->tg_trigger));
+	psh_table_close(pair.authority);
 	psh_user_restore(&saved);
+	if (pair.unplaced)
+		psh_unplaced_note(psh_trigger_job(event->tg_trigger));
 	return PointerGetDatum(NULL);
 }
 
@@ -265,14 +288,6 @@ unfit(Relation legacy, Relation rel, List *identity,
 	return NULL;
 }
 
-static Oid
-root_of(Relation rel)
-{
-	if (!rel->rd_rel->relispartition)
-		return RelationGetRelid(rel);
-	return llast_oid(get_partition_ancestors(RelationGetRelid(rel)));
-}
-
 static const char *
 follow_in_reverse(TriggerData *event, List *identity)
 {
@@ -347,11 +362,15 @@ partshift_reverse_truncate(PG_FUNCTION_ARGS)
 		reason = "the table is gone";
 	else
 	{
-		bool		empty = RelationGetNumberOfBlocks(legacy) == 0;
+		bool		empty = psh_source_blocks(target) == 0;
 
 		table_close(legacy, NoLock);
 		if (event->tg_relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
-			empty_table(target);
+		{
+			psh_truncate_all(target);
+			if (psh_source_blocks(RelationGetRelid(event->tg_relation)) > 0)
+				reason = "a trigger wrote to the new table while it was truncated";
+		}
 		else if (!empty)
 			reason = "a partition of the new table was truncated";
 	}

@@ -81,15 +81,21 @@ shorten_timeout(instr_time since, int limit)
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
-static void
-lock_one(Oid relid, instr_time *since, int limit)
+/*
+ * Lock a table, as one of several that are locked together: `since` is zero
+ * before the first, and becomes the time at which that was granted; the others
+ * have what is left of `limit` milliseconds then.
+ */
+void
+psh_neighbours_lock_one(Oid relid, LOCKMODE lockmode, instr_time *since,
+						int limit)
 {
 	Oid			first = stubborn;
 
 	if (!INSTR_TIME_IS_ZERO(*since))
 		shorten_timeout(*since, limit);
 	stubborn = relid;
-	LockRelationOid(relid, AccessExclusiveLock);
+	LockRelationOid(relid, lockmode);
 	stubborn = first;
 	if (INSTR_TIME_IS_ZERO(*since))
 		INSTR_TIME_SET_CURRENT(*since);
@@ -110,8 +116,9 @@ psh_neighbours_lock(int job_id, bool of_source, List *relations,
 
 	INSTR_TIME_SET_ZERO(*since);
 	if (list_member_oid(relations, stubborn))
-		lock_one(stubborn, since, limit);
+		psh_neighbours_lock_one(stubborn, AccessExclusiveLock, since, limit);
 	foreach(cell, relations)
-		lock_one(lfirst_oid(cell), since, limit);
+		psh_neighbours_lock_one(lfirst_oid(cell), AccessExclusiveLock, since,
+								limit);
 	return equal(relations, psh_neighbours_list(job_id, of_source));
 }

@@ -19,13 +19,10 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/rel.h"
 
 #include "capture.h"
 #include "compat.h"
@@ -33,6 +30,7 @@
 #include "horizon.h"
 #include "job.h"
 #include "prepare.h"
+#include "source.h"
 #include "sql.h"
 
 /* Raise when the source is no longer what was planned. */
@@ -73,26 +71,22 @@ run_with_job(int expected, const char *query, int job_id)
 static void
 install_capture(const PshJob *job)
 {
-	Oid			types[3] = {INT4OID, OIDOID, INT8OID};
-	Datum		values[3];
-	Relation	source = table_open(job->relid, ShareRowExclusiveLock);
-	int64		nblocks = RelationGetNumberOfBlocks(source);
+	Oid			types[2] = {INT4OID, INT8OID};
+	Datum		values[2];
+	List	   *heaps = psh_source_lock(job->relid, ShareRowExclusiveLock);
+	int64		nblocks;
 
 	check_fingerprint(job);
 	psh_triggers_install(job->relid, PSH_TRIGGER_CAPTURE, job);
 	psh_horizon_store(job->id);
-	if (nblocks > 0)
-		psh_copy_make_tasks(job->id, nblocks, job->workers);
+	nblocks = psh_copy_make_tasks(job, heaps);
 
 	values[0] = Int32GetDatum(job->id);
-	values[1] = ObjectIdGetDatum(psh_relation_file(source));
-	values[2] = Int64GetDatum(nblocks * BLCKSZ);
+	values[1] = Int64GetDatum(nblocks * BLCKSZ);
 	psh_sql(SPI_OK_UPDATE,
-			"UPDATE partshift.job SET source_file = $2, bytes_total = $3"
-			" WHERE job_id = $1",
-			3, types, values, NULL);
+			"UPDATE partshift.job SET bytes_total = $2 WHERE job_id = $1",
+			2, types, values, NULL);
 	psh_job_advance(job, PSH_PHASE_COPY);
-	table_close(source, NoLock);
 }
 
 /*
@@ -123,16 +117,6 @@ psh_prepare_run(int job_id)
 	return PSH_STEP_FINISHED;
 }
 
-static bool
-has_moved(const PshJob *job, LOCKMODE lockmode)
-{
-	Relation	source = table_open(job->relid, lockmode);
-	bool		moved = psh_relation_file(source) != job->source_file;
-
-	table_close(source, NoLock);
-	return moved;
-}
-
 /*
  * Phase mirror: from the commit on, whoever writes to the source writes to
  * the shadow as well.  Does nothing when the source was given another file:
@@ -146,7 +130,7 @@ psh_prepare_mirror(int job_id)
 
 	psh_txn_begin("installing mirror triggers");
 	job = psh_job_lock(job_id);
-	if (!has_moved(job, ShareRowExclusiveLock))
+	if (!psh_source_has_moved(job, ShareRowExclusiveLock))
 	{
 		check_fingerprint(job);
 		if (!psh_triggers_in_place(job->relid, PSH_TRIGGER_CAPTURE, job))
@@ -178,7 +162,7 @@ psh_prepare_restart_if_moved(int job_id)
 
 	psh_txn_begin("looking for the source's file");
 	job = psh_job_load(job_id);
-	moved = has_moved(job, AccessShareLock);
+	moved = psh_source_has_moved(job, AccessShareLock);
 	psh_txn_commit();
 	if (!moved)
 		return false;
@@ -188,7 +172,7 @@ psh_prepare_restart_if_moved(int job_id)
 	ereport(LOG,
 			(errmsg("table \"%s\" was rewritten or truncated: job %d copies it again",
 					job->table_name, job_id)));
-	LockRelationOid(job->relid, AccessExclusiveLock);
+	(void) psh_source_lock(job->relid, AccessExclusiveLock);
 	psh_triggers_drop(job->relid, job);
 	psh_sql_run_steps("SELECT run_as, command"
 					  " FROM partshift.abort_commands($1, false)", job_id);

@@ -28,7 +28,6 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/bufmgr.h"
-#include "storage/lmgr.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -39,6 +38,7 @@
 #include "compat.h"
 #include "job.h"
 #include "reconcile.h"
+#include "source.h"
 #include "sql.h"
 #include "throttle.h"
 
@@ -61,7 +61,7 @@ batch_open(Batch *batch, const PshJob *job)
 {
 	memset(batch, 0, sizeof(Batch));
 	batch->n = list_length(job->identity);
-	LockRelationOid(job->relid, RowShareLock);
+	(void) psh_source_lock(job->relid, RowShareLock);
 	batch->source = psh_table_open(job->relid, job->identity, NULL,
 								   job->computed, false);
 	batch->shadow = psh_table_open(job->shadow, job->identity, batch->source,

@@ -121,6 +121,8 @@ psh_follow_put(PshPair *pair, Relation from, TupleTableSlot *row,
 	PshLeaf    *leaf = psh_table_leaf(pair->follower, identity);
 	bool		written = false;
 
+	if (leaf == NULL && pair->yields)
+		return drop_out(pair, "it has no partition for a row");
 	if (leaf == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_CHECK_VIOLATION),

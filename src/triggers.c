@@ -8,7 +8,8 @@
  * empty word how the partition key is computed, if it is.  They fire in
  * every replication role.  Those on the source are internal ones, which pg_dump does not dump.
  * The row trigger on the new table is an ordinary one, because only an
- * ordinary one is given to partitions that are added later.
+ * ordinary one is given to partitions that are added later.  On a source that
+ * is partitioned already each partition gets one of its own.
  *
  * Changing a trigger's firing state needs SHARE ROW EXCLUSIVE, dropping it
  * ACCESS EXCLUSIVE.  So the switch from capture to mirror leaves the capture
@@ -23,7 +24,6 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/dependency.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -34,6 +34,7 @@
 
 #include "capture.h"
 #include "compat.h"
+#include "source.h"
 
 /* The arguments before the identity's columns. */
 enum
@@ -125,23 +126,37 @@ create_trigger(Oid relid, Oid home, PshTriggerKind kind, const PshJob *job,
 }
 
 /*
+ * The tables on which a kind's row trigger is made: an internal one has to be
+ * made for each partition, an ordinary one the server clones.
+ */
+static List *
+row_trigger_tables(Oid relid, PshTriggerKind kind)
+{
+	return kinds[kind].internal ? psh_source_heaps(relid) :
+		list_make1_oid(relid);
+}
+
+/* The tables on which a kind's TRUNCATE trigger is made. */
+static List *
+truncate_trigger_tables(Oid relid, PshTriggerKind kind)
+{
+	if (kinds[kind].truncate_function == NULL)
+		return NIL;
+	return list_append_unique_oid(psh_source_heaps(relid), relid);
+}
+
+/*
  * Install the triggers of a kind on a table.  The caller holds SHARE ROW
  * EXCLUSIVE on it, and on its partitions when there are any.
  */
 void
 psh_triggers_install(Oid relid, PshTriggerKind kind, const PshJob *job)
 {
-	List	   *leaves;
 	ListCell   *cell;
 
-	create_trigger(relid, relid, kind, job, true);
-	if (kinds[kind].truncate_function == NULL)
-		return;
-	create_trigger(relid, relid, kind, job, false);
-	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
-		return;
-	leaves = find_inheritance_children(relid, NoLock);
-	foreach(cell, leaves)
+	foreach(cell, row_trigger_tables(relid, kind))
+		create_trigger(lfirst_oid(cell), relid, kind, job, true);
+	foreach(cell, truncate_trigger_tables(relid, kind))
 		create_trigger(lfirst_oid(cell), relid, kind, job, false);
 }
 
@@ -163,12 +178,8 @@ is_of_kind(Relation rel, int i, PshTriggerKind kind, const PshJob *job)
 		&& trigger->tgnargs > FIXED_ARGS && psh_trigger_job(trigger) == job->id;
 }
 
-/*
- * Keep the triggers of a kind from firing.  The caller holds SHARE ROW
- * EXCLUSIVE on the table.
- */
-void
-psh_triggers_disable(Oid relid, PshTriggerKind kind, const PshJob *job)
+static void
+disable_on(Oid relid, PshTriggerKind kind, const PshJob *job)
 {
 	Relation	rel = table_open(relid, NoLock);
 	List	   *names = NIL;
@@ -183,6 +194,19 @@ psh_triggers_disable(Oid relid, PshTriggerKind kind, const PshJob *job)
 		psh_trigger_set_firing(rel, lfirst(cell), TRIGGER_DISABLED);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
+}
+
+/*
+ * Keep the triggers of a kind from firing.  The caller holds SHARE ROW
+ * EXCLUSIVE on the table, and on its partitions when there are any.
+ */
+void
+psh_triggers_disable(Oid relid, PshTriggerKind kind, const PshJob *job)
+{
+	ListCell   *cell;
+
+	foreach(cell, list_append_unique_oid(psh_source_heaps(relid), relid))
+		disable_on(lfirst_oid(cell), kind, job);
 }
 
 static void
@@ -220,33 +244,57 @@ drop_from(Oid relid, const PshJob *job)
 void
 psh_triggers_drop(Oid relid, const PshJob *job)
 {
-	List	   *leaves = NIL;
+	List	   *leaves = psh_source_heaps(relid);
 	ListCell   *cell;
 
 	drop_from(relid, job);
-	if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
-		leaves = find_inheritance_children(relid, AccessExclusiveLock);
+	if (relid == job->relid)
+		leaves = list_union_oid(leaves, psh_source_planned(job));
 	foreach(cell, leaves)
-		drop_from(lfirst_oid(cell), job);
+		if (lfirst_oid(cell) != relid)
+			drop_from(lfirst_oid(cell), job);
 }
 
-/*
- * Whether the table's triggers of a kind are all there and fire always.  The
- * caller holds a lock on the table.
- */
-bool
-psh_triggers_in_place(Oid relid, PshTriggerKind kind, const PshJob *job)
+/* How many triggers of a kind the table has that fire always. */
+static int
+count_on(Oid relid, PshTriggerKind kind, const PshJob *job)
 {
 	Relation	rel = table_open(relid, NoLock);
-	int			wanted = kinds[kind].truncate_function ? 2 : 1;
+	int			count = 0;
 	int			i;
 
 	for (i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
 		if (is_of_kind(rel, i, kind, job) &&
 			rel->trigdesc->triggers[i].tgenabled == TRIGGER_FIRES_ALWAYS)
-			wanted--;
+			count++;
 	table_close(rel, NoLock);
-	return wanted == 0;
+	return count;
+}
+
+/*
+ * Whether the table's triggers of a kind are all there and fire always; those
+ * that partitions have of an ordinary one are the server's affair.  The caller
+ * holds a lock on the table, and on its partitions when there are any.
+ */
+bool
+psh_triggers_in_place(Oid relid, PshTriggerKind kind, const PshJob *job)
+{
+	List	   *with_row = row_trigger_tables(relid, kind);
+	List	   *with_truncate = truncate_trigger_tables(relid, kind);
+	ListCell   *cell;
+
+	if (!kinds[kind].internal)
+		with_truncate = list_make1_oid(relid);
+	foreach(cell, list_union_oid(with_row, with_truncate))
+	{
+		Oid			table = lfirst_oid(cell);
+		int			wanted = (list_member_oid(with_row, table) ? 1 : 0) +
+		(list_member_oid(with_truncate, table) ? 1 : 0);
+
+		if (count_on(table, kind, job) != wanted)
+			return false;
+	}
+	return true;
 }
 
 /* Raise unless the trigger has arguments like ours. */
@@ -301,6 +349,16 @@ psh_trigger_target(const Trigger *trigger)
 }
 
 /*
+ * The table that a trigger of ours was installed for: the one that has it, or
+ * the one of which that is a partition.
+ */
+Oid
+psh_trigger_home(const Trigger *trigger)
+{
+	return (Oid) strtoul(trigger->tgargs[ARG_HOME], NULL, 10);
+}
+
+/*
  * Whether a trigger of ours is where it was installed: on this table, or on a
  * partition of it.  One that was dumped and restored is not, and its OIDs mean
  * nothing.  Raises when it has not the arguments of ours.
@@ -309,7 +367,7 @@ bool
 psh_trigger_at_home(const Trigger *trigger, Oid root)
 {
 	check_arguments(trigger);
-	return root == (Oid) strtoul(trigger->tgargs[ARG_HOME], NULL, 10) &&
+	return root == psh_trigger_home(trigger) &&
 		strcmp(trigger->tgargs[ARG_DATABASE], this_database()) == 0;
 }
 

@@ -66,3 +66,31 @@ SELECT legacy AS plays FROM partshift.jobs WHERE job_id = :job \gset
 SELECT legacy AS tree FROM partshift.jobs WHERE job_id = :tree_job \gset
 DROP TABLE plays, tree, before, :plays, :tree;
 DROP FUNCTION play;
+
+-- A trigger that fires before ours writes to the table that was emptied.
+CREATE TABLE refilled (id integer PRIMARY KEY, v text);
+CREATE FUNCTION refill() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO refilled VALUES (1, 'refilled');
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER a AFTER TRUNCATE ON refilled EXECUTE FUNCTION refill();
+INSERT INTO refilled SELECT g, 'old' FROM generate_series(1, 100) g;
+SELECT partshift.convert('refilled', 'hash', 'id', partitions => 2,
+	swap => 'manual', legacy_name => 'refilled_old') AS job \gset
+CALL probe.finish(:job);
+SELECT shadow::regclass AS shadow FROM partshift.job WHERE job_id = :job \gset
+TRUNCATE refilled;
+TABLE refilled;
+SELECT * FROM probe.differences('refilled', :'shadow');
+SELECT partshift.swap(:job);
+CALL probe.finish(:job);
+SELECT probe.state(:job);
+-- After the swap the old table does not follow that.
+TRUNCATE refilled;
+SELECT rollback_possible, rollback_lost_reason FROM partshift.jobs WHERE job_id = :job;
+SELECT partshift.finalize(:job);
+CALL probe.finish(:job);
+DROP TABLE refilled, refilled_old;
+DROP FUNCTION refill;

@@ -181,7 +181,6 @@ SELECT refused($$'v', 'hash', 'id', partitions => 2$$);
 SELECT refused($$'mv', 'hash', 'id', partitions => 2$$);
 SELECT refused($$'s', 'hash', 'id', partitions => 2$$);
 SELECT refused($$'t_pkey', 'hash', 'id', partitions => 2$$);
-SELECT refused($$'parted', 'hash', 'id', partitions => 2$$);
 SELECT refused($$'parted_0', 'hash', 'id', partitions => 2$$);
 SELECT refused($$'fleeting', 'hash', 'id', partitions => 2$$);
 SELECT refused($$'pg_class', 'hash', 'oid', partitions => 2$$);
