@@ -231,6 +231,7 @@ sub leftovers
 					AND d.classid = 'pg_class'::regclass AND d.objid = c.oid))
 			OR c.relname ~ '_ps\d+(_\d+)?$' AND NOT EXISTS (
 				SELECT FROM pg_index AS i JOIN partshift.job AS j ON j.relid = i.indrelid
+					OR i.indrelid IN (SELECT h.inhrelid FROM pg_inherits AS h WHERE h.inhparent = j.relid)
 				WHERE i.indexrelid = c.oid AND j.status = 'finalized')
 			AND NOT EXISTS (
 				SELECT FROM pg_depend AS d JOIN partshift.job AS j ON j.relid = d.refobjid

@@ -167,7 +167,7 @@ sub cluster
 	my ($o, $state) = @_;
 	my $t = $o->{schema}->quote($o->{schema}{table});
 
-	return if $state->{phase} eq 'done';
+	return if $state->{phase} eq 'done' || $o->{schema}{parted};
 	$o->_patient('BEGIN', "CLUSTER $o->{schema}{table} USING t_own",
 		'SET LOCAL allow_system_table_mods = on',
 		"UPDATE pg_index SET indisclustered = false WHERE indrelid = $t\::regclass", 'COMMIT')

@@ -62,6 +62,7 @@ sub new
 	$s->{null_key} = $s->{by} eq 'at' && !$s->{options}{foreign_keys} && chance(60);
 	$s->{options}{null_key} = 'born' if $s->{null_key};
 	@columns = ((grep { $_ ne 'born' } @columns), $s->{null_key} ? 'born' : ());
+	$s->_draw_partitions;
 	return $s;
 }
 
@@ -74,6 +75,22 @@ sub _draw_extension
 	$s->{child} = one_of('', 'CASCADE', 'NO ACTION');
 	$s->{deferred} = $s->{child} ? one_of('', '', ' DEFERRABLE') : '';
 	$s->{options}{foreign_keys} = 'extend' if $s->{child};
+	return;
+}
+
+# Whether the table is partitioned already; its partitions bear names that the
+# new ones will have.
+sub _draw_partitions
+{
+	my ($s) = @_;
+
+	stream($s->{seed}, 'partitions');
+	$s->{parted} = chance(25) && !$s->{null_key} && !$s->{options}{foreign_keys}
+	  ? $s->{key} eq 'composite' ? 'LIST (grp)' : 'HASH (id)' : '';
+	return unless $s->{parted};
+	$s->{code_unique} = 0;		# it lacks the partition key
+	delete $s->{options}{unique_keys};
+	$s->{leaves} = [ map { $s->{table} =~ s/("?)$/_p$_$1/r } 0 .. 2 ];
 	return;
 }
 
@@ -179,7 +196,8 @@ sub traits
 		'library preloaded' => $s->{preload}, 'key extended' => $s->{extended},
 		'swap => manual' => ($s->{options}{swap} || '') eq 'manual',
 		'snapshot of the horizon overflowed' => $s->{overflow},
-		'REPLICA IDENTITY FULL' => $s->{replica_full}, 'null_key' => $s->{null_key});
+		'REPLICA IDENTITY FULL' => $s->{replica_full}, 'null_key' => $s->{null_key},
+		'partitioned already' => $s->{parted});
 	my %key = (text => 'text, ICU', loose => 'text, ICU, nondeterministic',
 		composite => 'integer, bigint');
 
@@ -304,10 +322,12 @@ sub _table
 		: $s->{numbered} ? "numbered bigint GENERATED $s->{numbered} AS IDENTITY" : (),
 		map { "gone$_ text DEFAULT 'gone'" } 1 .. $s->{dropped});
 	my @order = map { $_->[1] } sort { $a->[0] <=> $b->[0] } map { [ rand, $_ ] } @columns;
+	my $with = $s->{fillfactor} ? " WITH (fillfactor = $s->{fillfactor})" : '';
 	my @sql = ("CREATE TABLE $s->{table} (\n\t" . join(",\n\t", @order) . ')'
-		  . ($s->{fillfactor} ? " WITH (fillfactor = $s->{fillfactor})" : ''));
+		  . ($s->{parted} ? " PARTITION BY $s->{parted}" : $with));
 
 	push @sql, "ALTER TABLE $s->{table} DROP COLUMN gone$_" for 1 .. $s->{dropped};
+	push @sql, $s->_partitions($with) if $s->{parted};
 	push @sql, "ALTER TABLE $s->{table} ALTER body SET STORAGE $s->{storage}" if $s->{storage};
 	push @sql, "ALTER TABLE $s->{table} ADD CONSTRAINT t_key PRIMARY KEY ("
 	  . join(', ', $s->_key_columns) . ')';
@@ -315,8 +335,20 @@ sub _table
 	push @sql, "CREATE INDEX t_own ON $s->{table} (own, grp) INCLUDE (n)";
 	push @sql, "CREATE INDEX t_note ON $s->{table} (lower(note)) WHERE n > 10";
 	push @sql, "CREATE INDEX t_ref ON $s->{table} (ref)";
-	push @sql, "ALTER TABLE $s->{table} REPLICA IDENTITY FULL" if $s->{replica_full};
+	push @sql, map { "ALTER TABLE $_ REPLICA IDENTITY FULL" } $s->{table}, $s->_leaves if $s->{replica_full};
 	return @sql;
+}
+
+sub _leaves { my ($s) = @_; return @{ $s->{leaves} || [] }; }
+
+# Made after columns were dropped, they have theirs in other places.
+sub _partitions
+{
+	my ($s, $with) = @_;
+	my @bounds = $s->{parted} =~ /LIST/ ? ('FOR VALUES IN (0, 1, 2)', 'FOR VALUES IN (3, 4)', 'DEFAULT')
+	  : map { "FOR VALUES WITH (MODULUS 3, REMAINDER $_)" } 0 .. 2;
+
+	return map { "CREATE TABLE $s->{leaves}[$_] PARTITION OF $s->{table} $bounds[$_]$with" } 0 .. 2;
 }
 
 sub _keys
@@ -431,7 +463,7 @@ sub after_rows
 	push @sql, "ALTER TABLE $t ALTER body SET COMPRESSION pglz" if $s->{compression};
 	push @sql, 'GRANT USAGE, CREATE ON SCHEMA stress TO stress_owner',
 	  'GRANT USAGE ON SCHEMA stress TO stress_app',
-	  map { "ALTER TABLE $_ OWNER TO stress_owner" } $t, 'stress.p', 'stress.c';
+	  map { "ALTER TABLE $_ OWNER TO stress_owner" } $t, $s->_leaves, 'stress.p', 'stress.c';
 	push @sql, 'GRANT ALL ON ALL TABLES IN SCHEMA stress TO stress_app',
 	  'GRANT ALL ON ALL SEQUENCES IN SCHEMA stress TO stress_app',
 	  'GRANT SET ON PARAMETER session_replication_role TO stress_app';
