@@ -84,7 +84,8 @@ DECLARE
 	target record;
 	e record;
 BEGIN
-	SELECT c.relname, c.relkind, a.atttypid, a.atttypmod, a.attnotnull INTO target
+	SELECT c.relname, c.relkind, a.atttypid, a.atttypmod,
+		partshift.has_no_nulls(a) AS attnotnull INTO target
 	FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = key_columns[1]
 	WHERE c.oid = relid;
 

@@ -38,7 +38,8 @@ AS $$
 						pg_get_expr(d.adbin, d.adrelid),
 						CASE a.attgenerated WHEN 's' THEN 'STORED'
 							ELSE 'VIRTUAL' END) END
-		|| CASE WHEN a.attname = computed ->> 'column' THEN ' NOT NULL'
+		|| CASE WHEN a.attname = computed ->> 'column'
+				THEN coalesce(' CONSTRAINT ' || quote_ident(o.conname), '') || ' NOT NULL'
 			WHEN NOT a.attnotnull THEN ''
 			WHEN o.oid IS NULL THEN ' NOT NULL'
 			WHEN NOT o.convalidated THEN ''
@@ -272,7 +273,11 @@ AS $$
 			', ' ORDER BY o.conname COLLATE "C"))
 	FROM pg_constraint o
 	WHERE o.conrelid = job.relid
-		AND (o.contype = 'c' OR o.contype = 'n' AND NOT o.convalidated)
+		AND (o.contype = 'c'
+			OR o.contype = 'n' AND NOT o.convalidated
+				AND NOT EXISTS (SELECT FROM pg_attribute a
+								WHERE a.attrelid = job.relid AND a.attnum = ANY (o.conkey)
+									AND a.attname = job.plan -> 'computed' ->> 'column'))
 		AND o.convalidated = valid
 	HAVING count(*) > 0
 $$;

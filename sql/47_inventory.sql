@@ -249,6 +249,8 @@ AS $$
 			THEN 'It was extended by the partition key.' END,
 		CASE WHEN class IN ('constraint', 'reference') AND before ~ '^FOREIGN KEY' AND after IS NULL
 			THEN 'It was to be left off: foreign_keys => ''drop''.' END,
+		CASE WHEN class = 'constraint' AND before ~ '^NOT NULL ' AND before = after || ' NOT VALID'
+			THEN 'The partition key of the new table has no nulls.' END,
 		CASE WHEN class = 'constraint' AND before ~ ' NO INHERIT'
 			AND regexp_replace(before, ' NO INHERIT', '') = after
 			THEN 'A partitioned table cannot have NO INHERIT.' END)

@@ -81,4 +81,20 @@ CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT * FROM probe.differences('before', 't');
 (TABLE was EXCEPT SELECT * FROM now_is()) UNION ALL (SELECT * FROM now_is() EXCEPT TABLE was);
+-- A partition key whose constraint does not forbid its nulls yet
+\if :since_18
+CREATE TABLE fresh AS SELECT id, n FROM t;
+ALTER TABLE fresh ADD PRIMARY KEY (id), ADD CONSTRAINT later NOT NULL n NOT VALID;
+SELECT partshift.convert('fresh', 'hash', 'n', partitions => 2, null_key => '0') AS job \gset
+CALL probe.finish(:job);
+SELECT concat_ws(' ', phase, status, error_message, (SELECT pg_get_constraintdef(oid) FROM pg_constraint
+		WHERE conrelid = 'fresh'::regclass AND conname = 'later'), (SELECT count(*) FROM fresh WHERE n IS NULL)) AS answer
+FROM partshift.job WHERE job_id = :job \gset
+SELECT partshift.rollback(:job) \g /dev/null
+CALL probe.finish(:job);
+DROP TABLE fresh;
+\else
+\set answer 'done active NOT NULL n 0'
+\endif
+\echo :answer
 DROP TABLE before, was, child, t, people;

@@ -39,7 +39,7 @@ SELECT refused_since_18('ALTER TABLE t ADD CONSTRAINT later NOT NULL n NOT VALID
 '''t'', ''hash'', ''n'', partitions => 2',
 '55000: partition key column "n" can be null
 DETAIL: No row has a null in it.
-HINT: Run ALTER TABLE sample.t ALTER COLUMN n SET NOT NULL.');
+HINT: Run ALTER TABLE sample.t ALTER COLUMN n SET NOT NULL.  Or give option "null_key": an expression for the nulls.');
 ALTER TABLE t DROP CONSTRAINT IF EXISTS later;
 SELECT refused_since_18('ALTER TABLE t ADD CONSTRAINT own NOT NULL n NO INHERIT', :t,
 '0A000: constraint "own" is NO INHERIT
