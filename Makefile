@@ -103,6 +103,7 @@ ISOLATION = \
 	copy_overflow \
 	copy_race \
 	fk_actions \
+	fk_adopt \
 	fk_extend \
 	fk_extend_self \
 	fk_extend_stages \

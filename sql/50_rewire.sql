@@ -34,6 +34,14 @@ AS $$
 DECLARE
 	leaf oid;
 BEGIN
+	/*
+	 * The server drops the leaf's triggers on the table referred to, which
+	 * takes ACCESS EXCLUSIVE.  To ask for that later would be an upgrade, with
+	 * the shadow locked: whoever reads that table and then writes the source
+	 * would wait for us as we for him.  Here nothing else is held yet.
+	 */
+	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE',
+				   partshift.relation_name(referenced));
 	EXECUTE partshift.foreign_key_lock(relation, referenced);
 
 	/*
