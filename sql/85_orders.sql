@@ -55,7 +55,7 @@ AS $$
 					   d.def ->> 'name', o.job_id)
 		 FROM jsonb_array_elements(job.plan -> 'dropped_keys') AS d (def)
 			JOIN partshift.job o ON o.relid = (d.def ->> 'relation')::oid
-				AND o.job_id <> job.job_id AND o.status NOT IN ('aborted', 'rolled_back')
+				AND o.job_id > job.job_id AND o.status NOT IN ('aborted', 'rolled_back')
 		 ORDER BY o.job_id LIMIT 1))
 $$;
 

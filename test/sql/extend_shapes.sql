@@ -96,6 +96,13 @@ CREATE TYPE bare AS (rec bigint);
 CREATE TABLE c_typed OF bare (FOREIGN KEY (rec) REFERENCES accounts);
 SELECT probe.refusal('SELECT ' || :'convert' || ', ' || :'columns' || ')');
 ROLLBACK;
+-- Keys that are
+BEGIN;
+CREATE TABLE loose (id integer PRIMARY KEY, k integer, up integer CONSTRAINT up REFERENCES loose);
+CREATE TABLE c_loose (id integer CONSTRAINT loose REFERENCES loose);
+SELECT probe.refusal('SELECT partshift.convert(''loose'', ''hash'', ''k'', partitions => 2, null_key => ''0'', foreign_keys => ''extend'')');
+SELECT probe.refusal('SELECT partshift.convert(''loose'', ''list'', ''d'', derive => ''id % 2'', partitions => 2, foreign_keys => ''extend'')');
+ROLLBACK;
 -- What is to be known before
 SET client_min_messages = error;
 CREATE PUBLICATION partshift_whole FOR TABLE c_default, c_deep;
