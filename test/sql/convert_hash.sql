@@ -54,7 +54,7 @@ CALL probe.finish(:job);
 SELECT probe.state(:job);
 SELECT relation, strategy, key, phase, status, owner = current_user AS mine,
 	regexp_replace(legacy, '\d{8}', 'YYYYMMDD') AS legacy,
-	rollback_possible, worker_pid
+	rollback_possible
 FROM partshift.jobs WHERE job_id = :job;
 SELECT legacy FROM partshift.jobs WHERE job_id = :job \gset
 DROP TABLE :legacy;
