@@ -1,6 +1,6 @@
 -- What the extension installs: documented, confined, and open to whom it is.
 BEGIN;
-SELECT plan(9);
+SELECT plan(10);
 
 SELECT has_extension('partshift');
 SELECT is_empty($$
@@ -48,6 +48,11 @@ SELECT is_empty($$
 		AND NOT c.relrowsecurity
 		AND EXISTS (SELECT FROM aclexplode(c.relacl) a WHERE a.grantee = 0) $$,
 	'PUBLIC reads tables by row only');
+SELECT is_empty($$
+	SELECT c.oid::regclass FROM pg_class c
+	WHERE c.relnamespace = 'partshift'::regnamespace AND c.relkind = 'r' AND c.relreplident = 'd'
+		AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) $$,
+	'rows can be deleted where all tables are published');
 SELECT throws_ok('SELECT partshift.convert(''pg_class'', ''hash'', ''oid'')',
 	'42809', NULL, 'a system catalog is refused');
 

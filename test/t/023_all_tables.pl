@@ -13,7 +13,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $publisher = new_server('publisher', 'wal_level = logical');
+my $publisher = new_server('publisher', 'wal_level = logical', 'autovacuum = off');
 my $subscriber = PostgreSQL::Test::Cluster->new('subscriber');
 my $table = 'CREATE SCHEMA shop; CREATE TABLE shop.t (id integer PRIMARY KEY, kind integer NOT NULL, note text)';
 my $arguments = "'shop.t', 'hash', 'id', partitions => 3, legacy_name => 'old'";
