@@ -54,6 +54,9 @@ SELECT probe.try('public.fails(n)');
 SELECT probe.refusal($$ SELECT partshift.convert('prices', 'range', 'id', every => '10', null_key => '1') $$);
 SELECT probe.refusal($$ SELECT partshift.convert('prices', 'hash', '"priceDate", n', partitions => 2, null_key => '"createdAt"') $$);
 SELECT probe.refusal($$ SELECT partshift.convert('prices', 'list', 'priceDate', null_key => '"createdAt"', derive => 'n') $$);
+CREATE TABLE divided (id integer, at timestamptz) PARTITION BY HASH (id);
+SELECT probe.refusal($$ SELECT partshift.convert('divided', 'range', 'at', every => '1 month', null_key => 'now()') $$);
+DROP TABLE divided;
 CREATE TABLE days (day timestamptz PRIMARY KEY);
 ALTER TABLE prices ADD CHECK ("priceDate" > '2000-01-01'), ADD UNIQUE (n, "priceDate"), ADD UNIQUE ("priceDate", id),
 	ADD FOREIGN KEY ("priceDate") REFERENCES days NOT VALID,
