@@ -15,12 +15,14 @@ OBJS = \
 	src/ending.o \
 	src/fence.o \
 	src/fill.o \
+	src/freeze.o \
 	src/funcs.o \
 	src/guard.o \
 	src/hooks.o \
 	src/horizon.o \
 	src/index.o \
 	src/job.o \
+	src/keeper.o \
 	src/labels.o \
 	src/launch.o \
 	src/leaf.o \
@@ -80,6 +82,7 @@ REGRESS = \
 	identifiers \
 	key_types \
 	legacy_triggers \
+	lock_writes \
 	mirror \
 	null_key \
 	options \
@@ -108,6 +111,8 @@ ISOLATION = \
 	fk_extend_self \
 	fk_extend_stages \
 	fk_parent \
+	lock_writes \
+	lock_writes_lost \
 	mirror_begin \
 	mirror_nested \
 	mirror_snapshot \

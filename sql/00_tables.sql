@@ -49,6 +49,7 @@ CREATE TABLE partshift.job (
 	horizon_overflowed boolean,
 	source_file oid,
 	log_file oid,
+	keeper_pid integer,
 	log_block bigint NOT NULL DEFAULT 0,
 	reconciled bigint NOT NULL DEFAULT 0,
 	postponed_rows bigint NOT NULL DEFAULT 0,
@@ -84,7 +85,9 @@ COMMENT ON COLUMN partshift.job.shadow IS
 COMMENT ON COLUMN partshift.job.identity_columns IS
 'columns of the key, then the partition key columns that it lacks';
 COMMENT ON COLUMN partshift.job.key_index IS
-'the unique index of the source that finds a row';
+'the unique index of the source that finds a row, 0 if none does';
+COMMENT ON COLUMN partshift.job.keeper_pid IS
+'the process that has locked the source against writing, once it has';
 COMMENT ON COLUMN partshift.job.reverse IS
 'the swap that is being prepared gives the name back to the legacy table';
 

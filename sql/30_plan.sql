@@ -248,6 +248,9 @@ AS $$
 	SELECT * FROM partshift.check_key_types(relid, strategy, key_columns, options)
 	UNION ALL
 	SELECT * FROM partshift.check_key_index(relid)
+	WHERE NOT partshift.locks_writes(options)
+	UNION ALL
+	SELECT * FROM partshift.check_lock_writes(relid, options)
 	UNION ALL
 	SELECT * FROM partshift.check_key_nulls(relid, key_columns, options)
 	UNION ALL

@@ -180,7 +180,7 @@ AS $$
 		 partshift.refused('key', c.relname, '55000',
 			format('table "%s" has no key that finds a row', c.relname),
 			coalesce(reasons.detail, 'It has no unique index.'),
-			format('Add one, for example ALTER TABLE %s ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY.',
+			format('Add one, for example ALTER TABLE %s ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY; or keep writers waiting with lock_writes => true.',
 				   c.oid::regclass)) f
 	WHERE c.oid = relid AND partshift.find_key(relid) IS NULL
 $$;

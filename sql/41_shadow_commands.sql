@@ -171,6 +171,7 @@ AS $$
 		(VALUES (job.plan ->> 'log_name'),
 			(job.plan ->> 'postponed_name')) AS v(name)
 	WHERE r.oid = partshift.storage_model(job.relid)
+		AND NOT partshift.locks_writes(job.options)
 $$;
 
 COMMENT ON FUNCTION partshift.shadow_log_commands(partshift.job) IS
@@ -201,6 +202,7 @@ AS $$
 				('partshift', job.plan ->> 'log_name'),
 				('partshift', job.plan ->> 'postponed_name'))
 			AS v(schema_name, name)
+		WHERE v.schema_name <> 'partshift' OR NOT partshift.locks_writes(job.options)
 		UNION ALL
 		SELECT 'r', format('%I.%I', job.schema_name, l.entry ->> 'name')
 		FROM jsonb_array_elements(job.plan -> 'leaves') AS l(entry)
@@ -261,7 +263,8 @@ BEGIN
 
 	/* So that no dump has them; last, lest it have their privileges. */
 	RETURN QUERY SELECT NULL::oid, format('ALTER EXTENSION partshift ADD TABLE partshift.%I', v.name)
-		FROM (VALUES (job.plan ->> 'log_name'), (job.plan ->> 'postponed_name')) AS v(name);
+		FROM (VALUES (job.plan ->> 'log_name'), (job.plan ->> 'postponed_name')) AS v(name)
+		WHERE NOT partshift.locks_writes(job.options);
 END
 $$;
 
@@ -285,6 +288,7 @@ BEGIN
 									   j.plan ->> 'postponed_name'))
 	WHERE j.job_id = shadow_created.job_id
 	RETURNING CASE WHEN j.shadow IS NULL THEN j.plan ->> 'shadow_name'
+		WHEN partshift.locks_writes(j.options) THEN NULL
 		WHEN j.log IS NULL THEN j.plan ->> 'log_name'
 		WHEN j.postponed IS NULL THEN j.plan ->> 'postponed_name' END
 	INTO missing;

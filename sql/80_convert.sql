@@ -59,6 +59,15 @@ DECLARE
 BEGIN
 	PERFORM partshift.raise_refusal(plan->'findings');
 
+	IF partshift.locks_writes(options) THEN
+		RAISE NOTICE 'writers of table "%" wait from the beginning of the copy until the swap',
+			plan->>'table';
+		IF plan->>'key_index' IS NULL THEN
+			RAISE NOTICE 'table "%" has no key, and there will be no rollback', plan->>'table';
+			options := options || '{"reverse_sync": false}';
+		END IF;
+	END IF;
+
 	INSERT INTO partshift.job
 		(job_id, relid, schema_name, table_name, owner, strategy, key_columns,
 		 identity_columns, key_index, options, plan, fingerprint, legacy_name,
@@ -68,7 +77,7 @@ BEGIN
 		(job_id, relid, plan->>'schema', plan->>'table', (plan->>'owner')::oid, strategy,
 		 array(SELECT jsonb_array_elements_text(plan->'key_columns')),
 		 array(SELECT jsonb_array_elements_text(plan->'identity_columns')),
-		 (plan->>'key_index')::oid, options, plan, partshift.fingerprint(relid),
+		 coalesce((plan->>'key_index')::oid, 0), options, plan, partshift.fingerprint(relid),
 		 plan->>'legacy_name',
 		 coalesce(options->>'swap', 'auto'),
 		 coalesce(options->>'verify', 'full'),

@@ -17,7 +17,11 @@ BEGIN
 			AND p.proname IN ('convert', 'plan', 'create_job', 'plan_job',
 				'order_job', 'pause', 'resume', 'abort', 'swap', 'rollback',
 				'finalize', 'verify', 'alter_job', 'wait', 'watch', 'can_see',
-				'carried', 'acts_for', 'is_loaded', 'check_command')
+				'carried', 'acts_for', 'is_loaded', 'check_command',
+				'hand_over', 'grid_of', 'partman_schema', 'make_template',
+				'check_partman', 'leaf_bounds', 'register_partman',
+				'bound_rank', 'is_number', 'time_step', 'step_pattern',
+				'step_months')
 	LOOP
 		EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO PUBLIC',
 								  routine);
@@ -25,8 +29,8 @@ BEGIN
 END
 $$;
 
-GRANT SELECT ON partshift.jobs, partshift.progress, partshift.waiting
-	TO PUBLIC;
+GRANT SELECT ON partshift.jobs, partshift.progress, partshift.waiting,
+	partshift.range_grid TO PUBLIC;
 
 /*
  * The details of a job are for whoever may see the job; the keys of rows that

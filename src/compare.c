@@ -233,9 +233,10 @@ give_way(PshComparison *cmp)
 	if (now < cmp->next_look)
 		return;
 	cmp->next_look = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);
-	if (is_waited_for(RelationGetRelid(cmp->source)) ||
-		is_waited_for(RelationGetRelid(cmp->shadow)) ||
-		is_heap_waited_for(cmp))
+	if ((!psh_job_locks(cmp->job) &&
+		 (is_waited_for(RelationGetRelid(cmp->source)) ||
+		  is_heap_waited_for(cmp))) ||
+		is_waited_for(RelationGetRelid(cmp->shadow)))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("could not finish comparing table \"%s\"",

@@ -290,7 +290,8 @@ scan_blocks(const PshJob *job, Relation source, Relation shadow, Batch *batch)
 				break;
 			}
 		}
-		age = psh_horizon_age(&job->horizon, next, tuple->t_data);
+		age = job->lock_writes ? PSH_OLD :
+			psh_horizon_age(&job->horizon, next, tuple->t_data);
 		if (age == PSH_NEW)
 		{
 			batch->skipped++;

@@ -298,7 +298,7 @@ psh_index_build(PshJob *job)
 		return PSH_STEP_AGAIN;
 	}
 	psh_txn_commit();
-	return psh_vacuum_leaf(job->id);
+	return psh_vacuum_leaf(job);
 }
 
 /*

@@ -32,7 +32,8 @@
 	" fingerprint, log_file," \
 	" plan #>> '{computed,column}', (plan #>> '{computed,derived}')::boolean," \
 	" (plan #>> '{computed,type}')::oid," \
-	" (plan #>> '{computed,collation}')::oid, plan #>> '{computed,tree}'" \
+	" (plan #>> '{computed,collation}')::oid, plan #>> '{computed,tree}'," \
+	" coalesce((options->>'lock_writes')::boolean, false), keeper_pid" \
 	" FROM partshift.job WHERE job_id = $1"
 
 static const char *const phase_names[] = {
@@ -173,6 +174,8 @@ read_job(int job_id, const char *query)
 	job->fingerprint = psh_sql_text(0, 28);
 	job->log_file = DatumGetObjectId(column(29, &isnull));
 	job->computed = read_computed();
+	job->lock_writes = DatumGetBool(column(35, &isnull));
+	job->keeper_pid = DatumGetInt32(column(36, &isnull));
 	return job;
 }
 

@@ -56,7 +56,12 @@ typedef struct PshJob
 	FullTransactionId last_reconcile_xid;
 	PshHorizon	horizon;
 	char	   *fingerprint;
+	bool		lock_writes;	/* the source is locked instead of followed */
+	int			keeper_pid;		/* who has locked it, or 0 */
 } PshJob;
+
+/* Whether the table that has the name now is to be locked until the swap. */
+#define psh_job_locks(job) ((job)->lock_writes && !(job)->reverse)
 
 extern PshJob *psh_job_load(int job_id);
 extern PshJob *psh_job_lock(int job_id);

@@ -15,7 +15,8 @@ typedef enum PshRole
 {
 	PSH_ROLE_LEADER,			/* drives a job through its phases */
 	PSH_ROLE_HELPER,			/* takes tasks of one phase */
-	PSH_ROLE_RESUMER			/* starts a leader for each unfinished job */
+	PSH_ROLE_RESUMER,			/* starts a leader for each unfinished job */
+	PSH_ROLE_KEEPER				/* keeps writers from the source */
 } PshRole;
 
 /* What a process is told at its start. */
@@ -24,7 +25,8 @@ typedef struct PshOrder
 	Oid			database;
 	PshRole		role;
 	int			job_id;
-	int			number;			/* of a helper, from 1 */
+	int			number;			/* of a helper, from 1; of a keeper the
+								 * leader's process */
 	TransactionId caller;		/* begin when it has ended */
 } PshOrder;
 

@@ -23,6 +23,7 @@
 #include "ending.h"
 #include "index.h"
 #include "job.h"
+#include "keeper.h"
 #include "launch.h"
 #include "phases.h"
 #include "prepare.h"
@@ -110,8 +111,8 @@ lead_prepare(PshJob *job)
 
 	if (step != PSH_STEP_FINISHED)
 		return step;
-	(void) psh_prepare_run(job->id);
-	return PSH_STEP_AGAIN;
+	step = psh_prepare_run(job);
+	return step == PSH_STEP_FINISHED ? PSH_STEP_AGAIN : step;
 }
 
 static PshStep
@@ -155,9 +156,15 @@ lead_index(PshJob *job)
 	return step;
 }
 
+/* What is locked has changed nowhere and needs no mirror. */
 static PshStep
 lead_mirror(PshJob *job)
 {
+	if (psh_job_locks(job))
+	{
+		advance(job->id, PSH_PHASE_REWIRE);
+		return PSH_STEP_AGAIN;
+	}
 	if (psh_prepare_restart_if_moved(job->id))
 		return PSH_STEP_AGAIN;
 	(void) psh_prepare_mirror(job->id);
@@ -197,7 +204,7 @@ static PshStep
 lead_ready(PshJob *job)
 {
 	if (job->swap_manual && !job->swap_requested && !job->reverse)
-		return PSH_STEP_FINISHED;
+		return psh_job_locks(job) ? PSH_STEP_REST : PSH_STEP_FINISHED;
 	advance(job->id, PSH_PHASE_SWAP);
 	return PSH_STEP_AGAIN;
 }
@@ -231,6 +238,8 @@ lead_phase(PshJob *job)
 			{
 				PshStep		step = psh_swap_run(job);
 
+				if (step == PSH_STEP_FINISHED)
+					psh_keeper_stop();
 				return step == PSH_STEP_FINISHED ? PSH_STEP_AGAIN : step;
 			}
 		case PSH_PHASE_DONE:
@@ -250,7 +259,10 @@ static PshStep
 lead_request(PshJob *job)
 {
 	if (strcmp(job->request, "abort") == 0)
+	{
+		psh_keeper_stop();
 		(void) psh_ending_abort(job);
+	}
 	else if (strcmp(job->request, "finalize") == 0)
 		(void) psh_ending_finalize(job);
 	else if (strcmp(job->request, "rollback") == 0)
@@ -297,6 +309,9 @@ psh_phases_lead(int job_id)
 
 	if (job == NULL || job->status != PSH_STATUS_ACTIVE)
 		return PSH_STEP_FINISHED;
+	if (psh_keeper_is_lost(job) &&
+		(job->request == NULL || strcmp(job->request, "abort") != 0))
+		return psh_keeper_lost(job);
 	if (job->request != NULL)
 		return lead_request(job);
 	return lead_phase(job);

@@ -29,6 +29,7 @@
 #include "copy.h"
 #include "horizon.h"
 #include "job.h"
+#include "keeper.h"
 #include "prepare.h"
 #include "source.h"
 #include "sql.h"
@@ -67,19 +68,13 @@ run_with_job(int expected, const char *query, int job_id)
 	psh_sql(expected, query, 1, types, values, NULL);
 }
 
-/* Begin capture; the caller holds the job's row. */
+/* Divide the source among the workers and begin to copy. */
 static void
-install_capture(const PshJob *job)
+begin_copy(const PshJob *job, List *heaps)
 {
 	Oid			types[2] = {INT4OID, INT8OID};
 	Datum		values[2];
-	List	   *heaps = psh_source_lock(job->relid, ShareRowExclusiveLock);
-	int64		nblocks;
-
-	check_fingerprint(job);
-	psh_triggers_install(job->relid, PSH_TRIGGER_CAPTURE, job);
-	psh_horizon_store(job->id);
-	nblocks = psh_copy_make_tasks(job, heaps);
+	int64		nblocks = psh_copy_make_tasks(job, heaps);
 
 	values[0] = Int32GetDatum(job->id);
 	values[1] = Int64GetDatum(nblocks * BLCKSZ);
@@ -89,30 +84,64 @@ install_capture(const PshJob *job)
 	psh_job_advance(job, PSH_PHASE_COPY);
 }
 
+/* Begin capture; the caller holds the job's row. */
+static void
+install_capture(const PshJob *job)
+{
+	List	   *heaps = psh_source_lock(job->relid, ShareRowExclusiveLock);
+
+	check_fingerprint(job);
+	psh_triggers_install(job->relid, PSH_TRIGGER_CAPTURE, job);
+	psh_horizon_store(job->id);
+	begin_copy(job, heaps);
+}
+
+/*
+ * Begin to copy what the keeper has locked, which is then all there is.  The
+ * caller holds the job's row.
+ */
+static void
+begin_locked(const PshJob *job)
+{
+	List	   *heaps = psh_source_lock(job->relid, AccessShareLock);
+
+	check_fingerprint(job);
+	begin_copy(job, heaps);
+}
+
+static void
+create_shadow(const PshJob *job)
+{
+	LockRelationOid(job->relid, AccessShareLock);
+	check_fingerprint(job);
+	psh_sql_run_steps("SELECT run_as, command"
+					  " FROM partshift.shadow_commands($1)", job->id);
+	run_with_job(SPI_OK_SELECT, "SELECT partshift.shadow_created($1)",
+				 job->id);
+}
+
 /*
  * Phase prepare: make the shadow and the log in one transaction, begin
- * capture in the next.
+ * capture in the next.  Returns REST while the keeper waits for its lock.
  */
 PshStep
-psh_prepare_run(int job_id)
+psh_prepare_run(const PshJob *job)
 {
-	PshJob	   *job;
-
-	psh_txn_begin("creating the shadow table");
-	job = psh_job_lock(job_id);
 	if (!OidIsValid(job->shadow))
 	{
-		LockRelationOid(job->relid, AccessShareLock);
-		check_fingerprint(job);
-		psh_sql_run_steps("SELECT run_as, command"
-						  " FROM partshift.shadow_commands($1)", job_id);
-		run_with_job(SPI_OK_SELECT, "SELECT partshift.shadow_created($1)",
-					 job_id);
+		psh_txn_begin("creating the shadow table");
+		create_shadow(psh_job_lock(job->id));
+		psh_txn_commit();
 	}
-	psh_txn_commit();
 
-	psh_txn_begin("installing capture triggers");
-	install_capture(psh_job_lock(job_id));
+	if (job->lock_writes && !psh_keeper_start(job))
+		return PSH_STEP_REST;
+
+	psh_txn_begin("beginning to copy");
+	if (job->lock_writes)
+		begin_locked(psh_job_lock(job->id));
+	else
+		install_capture(psh_job_lock(job->id));
 	psh_txn_commit();
 	return PSH_STEP_FINISHED;
 }

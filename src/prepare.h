@@ -10,7 +10,7 @@
 
 #include "partshift.h"
 
-extern PshStep psh_prepare_run(int job_id);
+extern PshStep psh_prepare_run(const PshJob *job);
 extern PshStep psh_prepare_mirror(int job_id);
 extern bool psh_prepare_restart_if_moved(int job_id);
 

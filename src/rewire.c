@@ -21,6 +21,7 @@
 #include "pgstat.h"
 #include "utils/builtins.h"
 
+#include "keeper.h"
 #include "rewire.h"
 #include "snapshots.h"
 #include "sql.h"
@@ -201,8 +202,10 @@ psh_rewire_run(PshJob *job)
 
 	if (psh_throttle_pay() > 0)
 		return PSH_STEP_AGAIN;
-	if (psh_snapshots_wait(job) != PSH_STEP_FINISHED)
+	if (!psh_job_locks(job) && psh_snapshots_wait(job) != PSH_STEP_FINISHED)
 		return PSH_STEP_AGAIN;
+	if (psh_job_locks(job))
+		psh_keeper_break_circles(job);
 	step = run_next(job);
 	if (step == PSH_STEP_FINISHED)
 	{

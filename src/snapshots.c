@@ -170,6 +170,9 @@ give_up_if_due(const PshJob *job)
 	current.job_id = 0;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
+			 psh_job_locks(job) ?
+			 errmsg("could not lock table \"%s\" against writing: an old snapshot is still in use",
+					job->table_name) :
 			 errmsg("could not swap table \"%s\": an old snapshot is still in use",
 					job->table_name),
 			 errdetail("Process %d has held a snapshot since before the tables became equal.",
@@ -220,4 +223,33 @@ psh_snapshots_wait(const PshJob *job)
 		}
 		nap = Min(nap * 2, LONGEST_NAP_MS);
 	}
+}
+
+/*
+ * Wait for those snapshots for so long and no longer, and return whether they
+ * are gone.  Runs no transaction, so that nothing can fail.
+ */
+bool
+psh_snapshots_gone(const PshJob *job, int milliseconds)
+{
+	TimestampTz began = GetCurrentTimestamp();
+
+	start_wait(job);
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		prune(job);
+		if (current.nold == 0)
+			list_importers(job);
+		if (current.nold == 0 ||
+			TimestampDifferenceExceeds(began, GetCurrentTimestamp(),
+									   milliseconds))
+			break;
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 FIRST_NAP_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	current.job_id = 0;
+	return current.nold == 0;
 }

@@ -11,5 +11,6 @@
 #include "job.h"
 
 extern PshStep psh_snapshots_wait(const PshJob *job);
+extern bool psh_snapshots_gone(const PshJob *job, int milliseconds);
 
 #endif							/* PARTSHIFT_SNAPSHOTS_H */

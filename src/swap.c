@@ -28,6 +28,7 @@
 #include "capture.h"
 #include "default_leaf.h"
 #include "dependents.h"
+#include "keeper.h"
 #include "labels.h"
 #include "neighbours.h"
 #include "privileges.h"
@@ -318,20 +319,25 @@ psh_swap_run(PshJob *job)
 	instr_time	since;
 	bool		ready;
 
-	if (psh_snapshots_wait(job) != PSH_STEP_FINISHED)
+	if (!psh_job_locks(job) && psh_snapshots_wait(job) != PSH_STEP_FINISHED)
 		return PSH_STEP_AGAIN;
+	if (psh_job_locks(job))
+		psh_keeper_break_circles(job);
+	MemoryContextSwitchTo(keep);
 	plan = prepare(job->id, keep);
 
 	psh_txn_begin("swap");
 	locked = psh_job_lock(job->id);
 	ready = locked->status == PSH_STATUS_ACTIVE && locked->request == NULL &&
 		locked->phase == PSH_PHASE_SWAP && locked->reverse == job->reverse &&
-		psh_neighbours_lock(job->id, true, plan->relations, &since);
+		psh_neighbours_lock(job->id, true, plan->relations, &since) &&
+		(!psh_job_locks(locked) || psh_keeper_holds(locked));
 	if (ready)
 	{
 		enable_timeout_after(STATEMENT_TIMEOUT, LONGEST_EXCHANGE);
 		check_unchanged(locked);
-		check_mirror(locked, plan->from);
+		if (!psh_job_locks(locked))
+			check_mirror(locked, plan->from);
 		exchange(plan, locked);
 		record(locked, since);
 		disable_timeout(STATEMENT_TIMEOUT, false);

@@ -31,6 +31,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "freeze.h"
 #include "sql.h"
 #include "vacuum.h"
 
@@ -194,12 +195,12 @@ finish_task(int job_id, int task_no)
  * PSH_STEP_REST when others work on what is left.
  */
 PshStep
-psh_vacuum_leaf(int job_id)
+psh_vacuum_leaf(const PshJob *job)
 {
 	int			task_nos[MAX_CANDIDATES];
 	Oid			leaves[MAX_CANDIDATES];
 	bool		any_left;
-	int			n = read_candidates(job_id, task_nos, leaves, &any_left);
+	int			n = read_candidates(job->id, task_nos, leaves, &any_left);
 	int			i;
 
 	for (i = 0; i < n; i++)
@@ -213,10 +214,12 @@ psh_vacuum_leaf(int job_id)
 			continue;
 		PG_TRY();
 		{
-			if (task_undone(job_id, task_nos[i]))
+			if (task_undone(job->id, task_nos[i]))
 			{
+				if (job->lock_writes)
+					psh_freeze_leaf(leaves[i]);
 				run_vacuum(leaves[i], PSH_VACUUM_OPTIONS);
-				finish_task(job_id, task_nos[i]);
+				finish_task(job->id, task_nos[i]);
 			}
 		}
 		PG_FINALLY();

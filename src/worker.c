@@ -46,6 +46,7 @@
 #include "compat.h"
 #include "fence.h"
 #include "job.h"
+#include "keeper.h"
 #include "launch.h"
 #include "phases.h"
 #include "sql.h"
@@ -296,6 +297,8 @@ describe_error(void *arg)
 static PshStep
 next_step(void)
 {
+	if (order.role == PSH_ROLE_KEEPER)
+		return psh_keeper_run(order.job_id, order.number);
 	return order.role == PSH_ROLE_HELPER ?
 		psh_phases_help(order.job_id, order.number) :
 		psh_phases_lead(order.job_id);
@@ -383,7 +386,8 @@ resume_jobs(void)
 				" OR phase NOT IN ('ready', 'done')"
 				" OR (phase = 'done' AND plan ? 'inventory')"
 				" OR (phase = 'ready'"
-				" AND (swap_requested OR swap_mode = 'auto')))",
+				" AND (swap_requested OR swap_mode = 'auto'"
+				" OR keeper_pid IS NOT NULL)))",
 				0, NULL, NULL, NULL);
 	for (i = 0; i < n; i++)
 	{

@@ -47,9 +47,9 @@ private_setup() {
 	mkdir -p "$work/root$(dirname "$dir")"
 	ln -s "$dir" "$work/root$dir"
 
-	# pgTAP is plain SQL: the packaged one does for a server built by hand.
+	# Both are plain SQL: the packaged ones do for a server built by hand.
 	dir=$work/root$("$pg_config" --sharedir)/extension
-	for file in /usr/share/postgresql/*/extension/pgtap*; do
+	for file in /usr/share/postgresql/*/extension/{pgtap,pg_partman}*; do
 		[ -e "$dir/${file##*/}" ] || [ ! -e "$file" ] || cp "$file" "$dir"
 	done
 
