@@ -82,7 +82,6 @@ REGRESS = \
 	identifiers \
 	key_types \
 	legacy_triggers \
-	lock_writes \
 	mirror \
 	null_key \
 	options \
@@ -96,7 +95,8 @@ REGRESS = \
 	swap_checks \
 	toast \
 	vanished \
-	verify
+	verify \
+	without_key
 REGRESS_OPTS = --inputdir=test
 ISOLATION = \
 	capture_begin \

@@ -68,7 +68,8 @@ SELECT * FROM probe.differences('before', 'fixes');
 SELECT * FROM probe.damages('fixes');
 SELECT indexrelid::regclass, indisunique, pg_get_indexdef(indexrelid) FROM pg_index
 WHERE indrelid IN ('fixes'::regclass, 'fixes_p20260103'::regclass) ORDER BY 1;
-SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'fixes'::regclass ORDER BY 1;
+SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE conrelid = 'fixes'::regclass AND contype <> 'n' ORDER BY 1;
 SELECT count(*) > 0 AS compared, bool_and(equal) FROM partshift.verification WHERE job_id = :job AND source_sum = shadow_sum;
 SELECT state, class, object, reason FROM partshift.carried(:job) WHERE state <> 'same' AND reason IS NULL;
 -- Every row is visible to all, whoever copied it.
@@ -130,3 +131,4 @@ SELECT relpersistence, count(*) FROM pg_partition_tree('words') t JOIN pg_class 
 SELECT partshift.finalize(:job);
 CALL probe.finish(:job);
 DROP TABLE words, vehicles;
+DROP EXTENSION pageinspect;
