@@ -74,7 +74,7 @@ sub begin
 	my ($name, $phase) = @_;
 	my $tasks = hold($node, 'LOCK TABLE partshift.task IN SHARE MODE');
 	my $job = start_job($node, "'$name', 'list', 'part', partitions => 3,"
-		  . " name_format => '{table}_{bound}', lock_writes => true, swap => 'manual'");
+		  . " name_format => '{table}_{bound}', lock_writes => true, keep_legacy => false, swap => 'manual'");
 	my @holders;
 
 	await($node, "SELECT keeper_pid IS NOT NULL FROM partshift.job WHERE job_id = $job");
@@ -132,7 +132,7 @@ for my $phase (qw(prepare copy index rewire ready swap))
 
 		make_table($name);
 		($job, @holders) = $phase eq 'prepare' ?
-		  (start_job($node, "'$name', 'list', 'part', partitions => 3, lock_writes => true,"
+		  (start_job($node, "'$name', 'list', 'part', partitions => 3, lock_writes => true, keep_legacy => false,"
 			  . " swap => 'manual'")) : begin($name, $phase);
 		$writer = waiting_writer($name) if $phase ne 'prepare';
 		$node->stop('immediate');
