@@ -108,12 +108,13 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT f.*
-	FROM (SELECT jsonb_array_length(plan->'leaves') + jsonb_array_length(plan->'source_leaves') AS leaves,
+	FROM (SELECT jsonb_array_length(plan->'leaves') AS leaves,
+				 jsonb_array_length(plan->'source_leaves') AS old_leaves,
 				 jsonb_array_length(plan->'indexes') AS indexes,
 				 partshift.lock_table_size() AS capacity) n,
-		 LATERAL (SELECT leaves * (1 + indexes) * 2) AS l(locks),
+		 LATERAL (SELECT (leaves + old_leaves) * (1 + indexes) * 2) AS l(locks),
 		 LATERAL (SELECT format('%s partitions with %s indexes each take about %s locks; the server has room for %s.',
-								leaves, indexes, locks, capacity)) AS d(detail),
+								leaves + old_leaves, indexes, locks, capacity)) AS d(detail),
 		 LATERAL (
 			SELECT r.*
 			FROM partshift.refused('locks', NULL, '53400',

@@ -79,7 +79,7 @@ AS $$
 					AND c.relnamespace = l.relnamespace) AS taken,
 			count(*) OVER (PARTITION BY l.relname || p.ending) = 1
 			AND octet_length(l.relname || p.ending) <= 50
-			AND l.lent * (SELECT count(*) FROM planned) <= 500
+			AND l.lent * (SELECT count(*) FROM planned) <= 100
 			AND EXISTS (SELECT FROM pg_inherits h
 					JOIN pg_class o ON o.oid = h.inhrelid AND o.relname = l.relname
 					JOIN pg_index i ON i.indrelid = o.oid
