@@ -107,8 +107,11 @@ advance(int job_id, PshPhase next)
 static PshStep
 lead_prepare(PshJob *job)
 {
-	PshStep		step = psh_rewire_extend(job);
+	PshStep		step = PSH_STEP_FINISHED;
 
+	/* Keys are not extended while the table is locked. */
+	if (!psh_job_locks(job))
+		step = psh_rewire_extend(job);
 	if (step != PSH_STEP_FINISHED)
 		return step;
 	step = psh_prepare_run(job);
