@@ -73,6 +73,7 @@ REGRESS = \
 	convert_range \
 	dependents \
 	derive \
+	events \
 	extend \
 	extend_chain \
 	extend_self \

@@ -262,10 +262,12 @@ COMMENT ON VIEW partshift.waiting IS
 
 /*
  * One look at a job for wait(): empty when there is none that the caller may
- * see.
+ * see.  The mark is what is worth a line of its own when it changes; the
+ * report has more.  Its bar has twenty steps.
  */
 CREATE FUNCTION partshift.watch(job_id integer, OUT is_over boolean,
-	OUT report text, OUT sqlstate text, OUT message text, OUT hint text)
+	OUT report text, OUT mark text, OUT sqlstate text, OUT message text,
+	OUT hint text)
 RETURNS SETOF record
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -275,16 +277,29 @@ AS $$
 				j.phase = 'ready' AND w.manual
 				OR j.phase = 'done' AND NOT w.reverse
 					AND NOT (w.reporting AND j.worker_pid IS NOT NULL)),
-		format('job %s: %s', j.job_id, CASE
-			WHEN j.status <> 'active' THEN j.status
-			WHEN j.request IS NOT NULL THEN j.request
-			ELSE j.phase || coalesce(' ' || p.percent || ' %', '') END)
-			|| CASE WHEN p.blocker_pid IS NULL THEN ''
-				ELSE format(' (waiting for process %s)', p.blocker_pid) END,
+		format('job %s: ', j.job_id) || CASE WHEN s.bar IS NULL THEN s.state
+			ELSE concat_ws(' ', rpad(s.state, 9), s.bar,
+				p.done || ' of ' || p.total || ' ' || p.unit,
+				p.time_left || ' left') END || s.obstacle,
+		concat(s.state, b.steps, s.obstacle),
 		j.error_sqlstate, j.error_message, j.error_hint
 	FROM partshift.jobs j
 		JOIN partshift.progress p USING (job_id)
 		JOIN partshift.waiting w USING (job_id)
+		CROSS JOIN LATERAL (
+			SELECT floor(p.percent / 5)::integer) AS b (steps)
+		CROSS JOIN LATERAL (
+			SELECT CASE WHEN j.status <> 'active' THEN j.status
+					WHEN j.request IS NOT NULL THEN j.request
+					ELSE j.phase END AS state,
+				CASE WHEN j.status = 'active' AND j.request IS NULL
+						AND j.phase <> 'done' AND p.percent IS NOT NULL
+					THEN format('[%s%s] %s %%', repeat('#', b.steps),
+								repeat('.', 20 - b.steps), lpad(p.percent::text, 5))
+					END AS bar,
+				CASE WHEN p.blocker_pid IS NULL THEN ''
+					ELSE format(' (waiting for process %s)', p.blocker_pid) END
+					AS obstacle) AS s
 	WHERE j.job_id = watch.job_id
 $$;
 

@@ -90,6 +90,7 @@ follow_event(PshPair *pair, TriggerData *event)
 	bool		placed = psh_projection_identity(events, row, identity);
 	bool		moved;
 
+	psh_follow_count(pair, false);
 	if (TRIGGER_FIRED_BY_DELETE(event->tg_event))
 		return !placed || psh_follow_remove(pair, identity);
 

@@ -27,6 +27,7 @@
 #include "access/genam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "pgstat.h"
 #include "storage/lmgr.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -211,6 +212,7 @@ psh_follow_settle(PshPair *pair, const Datum *identity)
 	PshLeaf    *leaf = psh_table_leaf(pair->authority, identity);
 	const Datum *own;
 
+	psh_follow_count(pair, true);
 	if (pair->yields && leaf != NULL && leaf->key == NULL)
 		return drop_out(pair, "a partition has no index that finds its rows");
 	if (leaf != NULL &&
@@ -219,4 +221,22 @@ psh_follow_settle(PshPair *pair, const Datum *identity)
 		return psh_follow_put(pair, leaf->rel, leaf->found, own);
 	(void) delete_row(pair, identity, true);
 	return true;
+}
+
+/*
+ * Count a row that is mirrored, or one that has to be looked up again.  The
+ * server counts nothing for a partitioned table itself, only for its leaves,
+ * so its tuples read and its scans are free for that: a number in this
+ * process's memory, sent along with the rest of its statistics.
+ */
+void
+psh_follow_count(const PshPair *pair, bool again)
+{
+	Relation	rel = pair->follower->route ? pair->follower->rel :
+		pair->authority->rel;
+
+	if (again)
+		pgstat_count_heap_scan(rel);
+	else
+		pgstat_count_heap_getnext(rel);
 }

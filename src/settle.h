@@ -25,5 +25,6 @@ extern bool psh_follow_put(PshPair *pair, Relation from, TupleTableSlot *row,
 						   const Datum *identity);
 extern bool psh_follow_remove(PshPair *pair, const Datum *identity);
 extern bool psh_follow_settle(PshPair *pair, const Datum *identity);
+extern void psh_follow_count(const PshPair *pair, bool again);
 
 #endif							/* PARTSHIFT_SETTLE_H */

@@ -8,6 +8,9 @@
  * procedure looks in a transaction that it commits before it sleeps; it
  * therefore cannot be called in a transaction block.
  *
+ * A line is printed when the job enters another state or its bar grows, and
+ * every so often when it does not.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -22,11 +25,13 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "sql.h"
 
 #define POLL_MS 500
+#define LINE_MS 10000			/* until a line is repeated with new numbers */
 
 PG_FUNCTION_INFO_V1(partshift_wait);
 
@@ -35,6 +40,7 @@ typedef struct Look
 {
 	bool		over;
 	char	   *report;			/* for people */
+	char	   *mark;			/* what of it is news */
 	char	   *sqlstate;		/* of the job's error, or NULL */
 	char	   *message;
 	char	   *hint;
@@ -56,7 +62,8 @@ look_at(int job_id, MemoryContext context, Look *look)
 	bool		isnull;
 
 	if (psh_sql(SPI_OK_SELECT,
-				"SELECT w.is_over, w.report, w.sqlstate, w.message, w.hint"
+				"SELECT w.is_over, w.report, w.mark, w.sqlstate, w.message,"
+				" w.hint"
 				" FROM partshift.watch($1) AS w",
 				1, types, values, NULL) == 0)
 		ereport(ERROR,
@@ -64,9 +71,25 @@ look_at(int job_id, MemoryContext context, Look *look)
 				 errmsg("job %d does not exist", job_id)));
 	look->over = DatumGetBool(psh_sql_value(0, 1, &isnull));
 	look->report = keep(context, 2);
-	look->sqlstate = keep(context, 3);
-	look->message = keep(context, 4);
-	look->hint = keep(context, 5);
+	look->mark = keep(context, 3);
+	look->sqlstate = keep(context, 4);
+	look->message = keep(context, 5);
+	look->hint = keep(context, 6);
+}
+
+/* Print the report if it is news, or the last line is old. */
+static void
+print_look(const Look *look, char **last, TimestampTz *printed)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (*last == NULL || strcmp(*last, look->mark) != 0 ||
+		TimestampDifferenceExceeds(*printed, now, LINE_MS))
+	{
+		ereport(NOTICE, (errmsg_internal("%s", look->report)));
+		*printed = now;
+	}
+	*last = look->mark;
 }
 
 static void
@@ -104,6 +127,7 @@ partshift_wait(PG_FUNCTION_ARGS)
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext caller = CurrentMemoryContext;
 	char	   *last = NULL;
+	TimestampTz printed = 0;
 	int			job_id;
 	Look		look;
 
@@ -122,9 +146,7 @@ partshift_wait(PG_FUNCTION_ARGS)
 	for (;;)
 	{
 		look_at(job_id, context, &look);
-		if (last == NULL || strcmp(last, look.report) != 0)
-			ereport(NOTICE, (errmsg_internal("%s", look.report)));
-		last = look.report;
+		print_look(&look, &last, &printed);
 		if (look.over)
 			break;
 		SPI_commit();

@@ -1,0 +1,6 @@
+/*
+ * Rights to what an operator watches with.  The views show nobody another's
+ * jobs.
+ */
+GRANT SELECT ON partshift.events, partshift.counters, partshift.metrics,
+	partshift.partition_metrics TO PUBLIC;
