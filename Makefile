@@ -34,6 +34,7 @@ OBJS = \
 	src/prepare.o \
 	src/privileges.o \
 	src/project.o \
+	src/pruning.o \
 	src/push.o \
 	src/reconcile.o \
 	src/reference.o \
@@ -43,6 +44,7 @@ OBJS = \
 	src/rowhash.o \
 	src/sequences.o \
 	src/settle.o \
+	src/sides.o \
 	src/snapshots.o \
 	src/source.o \
 	src/sql.o \
@@ -89,6 +91,7 @@ REGRESS = \
 	orders \
 	partitioned_writes \
 	plan \
+	queries \
 	refusals \
 	refusals_partitioned \
 	refusals_rare \

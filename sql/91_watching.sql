@@ -4,3 +4,5 @@
  */
 GRANT SELECT ON partshift.events, partshift.counters, partshift.metrics,
 	partshift.partition_metrics TO PUBLIC;
+GRANT EXECUTE ON FUNCTION partshift.pruning(text),
+	partshift.compare(integer, text, integer) TO PUBLIC;

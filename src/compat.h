@@ -13,6 +13,7 @@
 #include "access/tableam.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/rel.h"
@@ -151,5 +152,49 @@ typedef bool PshUpdateIndexes;
 	(PortalContext = (context), \
 	 vacuum((relations), (params), (strategy), true))
 #endif
+
+/* 18 keeps what an Append prunes by in a list of the plan's. */
+#if PG_VERSION_NUM >= 180000
+#define psh_append_pruning(plan, append) \
+	((append)->part_prune_index < 0 ? NULL : \
+	 list_nth_node(PartitionPruneInfo, (plan)->partPruneInfos, \
+				   (append)->part_prune_index))
+#else
+#define psh_append_pruning(plan, append) ((append)->part_prune_info)
+#endif
+
+/* 18 has no parameter for portals that run in pieces any more. */
+#if PG_VERSION_NUM >= 180000
+#define psh_executor_run(desc) ExecutorRun((desc), ForwardScanDirection, 0)
+#else
+#define psh_executor_run(desc) \
+	ExecutorRun((desc), ForwardScanDirection, 0, true)
+#endif
+
+/*
+ * Let an entry of a query's range table mean another table, without a check
+ * of rights of its own.  16 took the rights out of the entry.
+ */
+static inline void
+psh_entry_point_at(Query *query, RangeTblEntry *entry, Relation rel)
+{
+	entry->relid = RelationGetRelid(rel);
+	entry->relkind = rel->rd_rel->relkind;
+	entry->inh = true;
+#if PG_VERSION_NUM >= 160000
+	if (entry->perminfoindex > 0)
+	{
+		RTEPermissionInfo *rights = list_nth_node(RTEPermissionInfo,
+												  query->rteperminfos,
+												  entry->perminfoindex - 1);
+
+		rights->relid = RelationGetRelid(rel);
+		rights->requiredPerms = 0;
+	}
+#else
+	(void) query;
+	entry->requiredPerms = 0;
+#endif
+}
 
 #endif							/* PARTSHIFT_COMPAT_H */

@@ -24,6 +24,7 @@
 #include "utils/lsyscache.h"
 
 #include "compat.h"
+#include "funcs.h"
 #include "job.h"
 #include "launch.h"
 #include "sql.h"
@@ -162,15 +163,19 @@ partshift_query_as(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(value));
 }
 
-/* Raise unless the current user may give orders to the job. */
-static void
-require_job_owner(int job_id)
+/*
+ * Read a job, and raise unless the current user may give orders to it.
+ */
+PshJob *
+psh_funcs_owned_job(int job_id)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	Oid			user = GetUserId();
 	PshUser		saved;
 	PshJob	   *job;
 
 	begin_as_extension(&saved);
+	MemoryContextSwitchTo(caller);
 	job = psh_job_load(job_id);
 	if (job == NULL)
 		ereport(ERROR,
@@ -180,6 +185,8 @@ require_job_owner(int job_id)
 		!(get_rel_name(job->relid) && psh_owns_relation(job->relid, user)))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, job->table_name);
 	end_as_extension(&saved);
+	MemoryContextSwitchTo(caller);
+	return job;
 }
 
 /*
@@ -198,7 +205,7 @@ partshift_order_job(PG_FUNCTION_ARGS)
 	bool		launch;
 
 	PreventCommandDuringRecovery("an order to a conversion job");
-	require_job_owner(job_id);
+	(void) psh_funcs_owned_job(job_id);
 	values[0] = Int32GetDatum(job_id);
 	values[1] = PG_GETARG_DATUM(1);
 	begin_as_extension(&saved);
@@ -229,7 +236,7 @@ partshift_alter_job(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("partshift.alter_job()");
 	if (PG_ARGISNULL(0))
 		PG_RETURN_VOID();
-	require_job_owner(PG_GETARG_INT32(0));
+	(void) psh_funcs_owned_job(PG_GETARG_INT32(0));
 	for (i = 0; i < 5; i++)
 	{
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';

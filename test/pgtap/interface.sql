@@ -32,8 +32,8 @@ SELECT set_eq($$
 		AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl,
 						acldefault('f', p.proowner))) a
 					WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE') $$,
-	ARRAY['abort', 'acts_for', 'alter_job', 'can_see', 'carried', 'check_command', 'convert',
-		'create_job', 'finalize', 'is_loaded', 'order_job', 'pause', 'plan', 'plan_job', 'resume',
+	ARRAY['abort', 'acts_for', 'alter_job', 'can_see', 'carried', 'check_command', 'compare', 'convert',
+		'create_job', 'finalize', 'is_loaded', 'order_job', 'pause', 'plan', 'plan_job', 'pruning', 'resume',
 		'rollback', 'swap', 'verify', 'wait', 'watch'],
 	'PUBLIC may call the interface and nothing else');
 SELECT is_empty($$
