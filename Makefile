@@ -16,6 +16,7 @@ OBJS = \
 	src/fence.o \
 	src/fill.o \
 	src/freeze.o \
+	src/forecast.o \
 	src/funcs.o \
 	src/guard.o \
 	src/hooks.o \
@@ -48,6 +49,7 @@ OBJS = \
 	src/snapshots.o \
 	src/source.o \
 	src/sql.o \
+	src/statement.o \
 	src/swap.o \
 	src/throttle.o \
 	src/triggers.o \
@@ -91,6 +93,7 @@ REGRESS = \
 	orders \
 	partitioned_writes \
 	plan \
+	plan_page \
 	queries \
 	refusals \
 	refusals_partitioned \

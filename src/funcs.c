@@ -71,13 +71,13 @@ end_as_extension(const PshUser *saved)
 	psh_user_restore(saved);
 }
 
-/* Pass the arguments of a conversion on to an internal function. */
+/* Pass the arguments of a conversion, and who gave them, to an internal function. */
 static void
-call_with_arguments(FunctionCallInfo fcinfo, const char *query)
+call_with_arguments(FunctionCallInfo fcinfo, const char *query, Oid caller)
 {
-	Oid			types[4] = {OIDOID, TEXTOID, TEXTOID, JSONBOID};
-	Datum		values[4];
-	char		nulls[5] = "    ";
+	Oid			types[5] = {OIDOID, TEXTOID, TEXTOID, JSONBOID, OIDOID};
+	Datum		values[5];
+	char		nulls[6] = "     ";
 	int			i;
 
 	for (i = 0; i < 4; i++)
@@ -85,7 +85,8 @@ call_with_arguments(FunctionCallInfo fcinfo, const char *query)
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
 		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
 	}
-	psh_sql(SPI_OK_SELECT, query, 4, types, values, nulls);
+	values[4] = ObjectIdGetDatum(caller);
+	psh_sql(SPI_OK_SELECT, query, 5, types, values, nulls);
 }
 
 /*
@@ -95,6 +96,7 @@ call_with_arguments(FunctionCallInfo fcinfo, const char *query)
 Datum
 partshift_create_job(PG_FUNCTION_ARGS)
 {
+	Oid			caller = GetUserId();
 	PshUser		saved;
 	bool		isnull;
 	int			job_id;
@@ -102,7 +104,8 @@ partshift_create_job(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("partshift.convert()");
 	require_table_owner(fcinfo);
 	begin_as_extension(&saved);
-	call_with_arguments(fcinfo, "SELECT partshift.new_job($1, $2, $3, $4)");
+	call_with_arguments(fcinfo, "SELECT partshift.new_job($1, $2, $3, $4)",
+						caller);
 	job_id = DatumGetInt32(psh_sql_value(0, 1, &isnull));
 	end_as_extension(&saved);
 	psh_launch_leader(job_id);
@@ -116,13 +119,14 @@ Datum
 partshift_plan_job(PG_FUNCTION_ARGS)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	Oid			user = GetUserId();
 	PshUser		saved;
 	char	   *plan;
 
 	require_table_owner(fcinfo);
 	begin_as_extension(&saved);
 	call_with_arguments(fcinfo,
-						"SELECT partshift.make_plan($1, $2, $3, $4, 0)");
+						"SELECT partshift.plan_page($1, $2, $3, $4, $5)", user);
 	plan = MemoryContextStrdup(caller, psh_sql_text(0, 1));
 	end_as_extension(&saved);
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(plan)));

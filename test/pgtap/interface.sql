@@ -33,7 +33,7 @@ SELECT set_eq($$
 						acldefault('f', p.proowner))) a
 					WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE') $$,
 	ARRAY['abort', 'acts_for', 'alter_job', 'can_see', 'carried', 'check_command', 'compare', 'convert',
-		'create_job', 'finalize', 'is_loaded', 'order_job', 'pause', 'plan', 'plan_job', 'pruning', 'resume',
+		'create_job', 'finalize', 'hash_remainder', 'is_loaded', 'order_job', 'pause', 'plan', 'plan_job', 'pruning', 'resume',
 		'rollback', 'swap', 'verify', 'wait', 'watch'],
 	'PUBLIC may call the interface and nothing else');
 SELECT is_empty($$

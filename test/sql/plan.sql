@@ -10,7 +10,8 @@ BEGIN
 	RETURN QUERY EXECUTE format($q$
 		SELECT regexp_replace(regexp_replace(concat_ws(' | ', severity, topic, object, replace(detail, E'\n', ' / '), hint),
 			'(about )?\d+ (locks|rows|kB|bytes)', 'N \2', 'g'), '(room for|\| privileges:) \d+', '\1 N')
-		FROM partshift.plan(%s)$q$, args);
+		FROM partshift.plan(%s)
+		WHERE topic NOT IN ('distribution', 'partition', 'disk', 'wal', 'time', 'lock table', 'replication')$q$, args);
 END
 $$;
 CREATE TABLE r (id integer PRIMARY KEY);
