@@ -61,7 +61,7 @@ AS $$
 		FROM jsonb_array_elements_text(plan->'key_columns')
 			 WITH ORDINALITY AS k(name, position)
 	), one AS (
-		SELECT expression, coalesce(type, plan->'computed'->>'type_name') AS type
+		SELECT expression, coalesce(type, format_type((plan->'computed'->>'type')::oid, -1)) AS type
 		FROM value WHERE position = 1
 	), leaf AS (
 		SELECT l.no, l.leaf->>'bound' AS bound,

@@ -88,14 +88,26 @@ find_table(Node *node, Search *search)
 	return expression_tree_walker(node, find_table, search);
 }
 
+/* A derived column is in the new table only, and has no counterpart. */
+static AttrMap *
+map_columns(TupleDesc from, Oid to)
+{
+	AttrMap    *map = make_attrmap(from->natts);
+	int			i;
+
+	for (i = 0; i < from->natts; i++)
+		if (!TupleDescAttr(from, i)->attisdropped)
+			map->attnums[i] = get_attnum(to, NameStr(TupleDescAttr(from, i)->attname));
+	return map;
+}
+
 /* Map the columns of one range table entry, and let it mean the side's table. */
 static Query *
 point_entry(Query *query, int rti, const Side *side)
 {
 	Relation	from = table_open(side->other, AccessShareLock);
 	Relation	to = table_open(side->relid, AccessShareLock);
-	AttrMap    *map = psh_attrmap_by_name(RelationGetDescr(to),
-										  RelationGetDescr(from));
+	AttrMap    *map = map_columns(RelationGetDescr(from), side->relid);
 	bool		whole_row;
 
 	query = (Query *) map_variable_attnos((Node *) query, rti, 0, map,
