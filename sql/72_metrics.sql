@@ -86,24 +86,58 @@ COMMENT ON VIEW partshift.metrics IS
 'numbers for a monitoring system: a row for each job that lives or ended within the hour';
 
 /*
- * The tables that a conversion has made, and their partitions.  rows is what
+ * All partitioned tables that the reader may see, ours or not.  rows is what
  * the last VACUUM or ANALYZE found, -1 where there was none.
  */
 CREATE VIEW partshift.partition_metrics WITH (security_barrier) AS
-SELECT DISTINCT ON (l.oid)
-	format('%I.%I', n.nspname, t.relname) AS relation,
+SELECT format('%I.%I', n.nspname, t.relname) AS relation,
 	format('%I.%I', ln.nspname, l.relname) AS partition,
 	l.reltuples::bigint AS rows,
 	pg_total_relation_size(l.oid) AS bytes,
 	(pg_get_expr(l.relpartbound, l.oid) = 'DEFAULT')::integer AS is_default
-FROM partshift.job j
-	JOIN pg_class t ON t.oid = j.shadow AND t.relkind = 'p'
+FROM pg_class t
 	JOIN pg_namespace n ON n.oid = t.relnamespace
 	JOIN pg_inherits i ON i.inhparent = t.oid
 	JOIN pg_class l ON l.oid = i.inhrelid AND l.relkind = 'r'
 	JOIN pg_namespace ln ON ln.oid = l.relnamespace
-WHERE j.phase = 'done' AND j.status IN ('active', 'paused', 'failed', 'finalized')
-	AND partshift.can_see(j.owner);
+WHERE t.relkind = 'p' AND t.relpersistence <> 't'
+	AND partshift.can_see(t.relowner);
 
 COMMENT ON VIEW partshift.partition_metrics IS
-'rows and bytes of each partition of the tables that were converted';
+'rows and bytes of each partition of partitioned tables';
+
+/*
+ * How far the partitions of tables by ranges of time reach.  Bounds are read
+ * back from their text, which the date style of the reader forms.
+ */
+CREATE VIEW partshift.range_metrics WITH (security_barrier) AS
+SELECT r.relation,
+	count(*)::integer AS partitions,
+	extract(epoch FROM max(r.upper) - clock_timestamp())::double precision AS seconds_ahead,
+	extract(epoch FROM (array_agg(r.upper - r.lower ORDER BY r.upper DESC))[1])::double precision
+		AS seconds_wide
+FROM (
+	SELECT t.oid, format('%I.%I', n.nspname, t.relname) AS relation,
+		nullif(nullif(b.ends[1], 'MINVALUE'), '-infinity')::timestamptz AS lower,
+		nullif(nullif(b.ends[2], 'MAXVALUE'), 'infinity')::timestamptz AS upper
+	FROM pg_class t
+		JOIN pg_namespace n ON n.oid = t.relnamespace
+		JOIN pg_partitioned_table p ON p.partrelid = t.oid
+			AND p.partstrat = 'r' AND p.partnatts = 1
+		JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = p.partattrs[0]
+			AND a.atttypid IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)
+		JOIN pg_inherits i ON i.inhparent = t.oid
+		JOIN pg_class l ON l.oid = i.inhrelid
+		CROSS JOIN LATERAL regexp_match(pg_get_expr(l.relpartbound, l.oid),
+			$re$^FOR VALUES FROM \('?([^']*)'?\) TO \('?([^']*)'?\)$$re$) AS b (ends)
+	WHERE b.ends IS NOT NULL AND t.relpersistence <> 't'
+		AND partshift.can_see(t.relowner)) AS r
+GROUP BY r.oid, r.relation
+HAVING every(r.upper IS NOT NULL);
+
+COMMENT ON VIEW partshift.range_metrics IS
+'how far the partitions of tables by ranges of time reach into the future';
+COMMENT ON COLUMN partshift.range_metrics.seconds_ahead IS
+'until the last partition ends; negative when it has';
+COMMENT ON COLUMN partshift.range_metrics.seconds_wide IS
+'width of the last partition';

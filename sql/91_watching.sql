@@ -3,7 +3,7 @@
  * jobs.
  */
 GRANT SELECT ON partshift.events, partshift.counters, partshift.metrics,
-	partshift.partition_metrics TO PUBLIC;
+	partshift.partition_metrics, partshift.range_metrics TO PUBLIC;
 GRANT EXECUTE ON FUNCTION partshift.pruning(text),
 	partshift.compare(integer, text, integer) TO PUBLIC;
 
