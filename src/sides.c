@@ -23,6 +23,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/xact.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
 #include "fmgr.h"
@@ -34,7 +35,6 @@
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
@@ -263,7 +263,7 @@ partshift_compare(PG_FUNCTION_ARGS)
 	int			runs = PG_GETARG_INT32(2);
 	Side		sides[2] = {{"old"}, {"new"}};
 	Query	   *query;
-	int			nest;
+	bool		was_read_only = XactReadOnly;
 	int			i;
 
 	if (runs < 1 || runs > MOST_RUNS)
@@ -272,9 +272,6 @@ partshift_compare(PG_FUNCTION_ARGS)
 				 errmsg("number of runs must be between 1 and %d", MOST_RUNS)));
 	require_both(job);
 	InitMaterializedSRF(fcinfo, 0);
-	nest = NewGUCNestLevel();
-	(void) set_config_option("transaction_read_only", "on", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	query = read_query(source, job);
 	sides[0].relid = sides[1].other = job->relid;
 	sides[1].relid = sides[0].other = job->shadow;
@@ -282,10 +279,12 @@ partshift_compare(PG_FUNCTION_ARGS)
 		sides[i].query = (Query *) point_at(copyObject((Node *) query),
 											&sides[i]);
 	PushActiveSnapshot(GetActiveSnapshot());
+	/* An error leaves it to the end of the (sub)transaction. */
+	XactReadOnly = true;
 	for (i = 0; i < runs * 2; i++)
 		run_side(&sides[i % 2], source, i < 2);
+	XactReadOnly = was_read_only;
 	PopActiveSnapshot();
-	AtEOXact_GUC(false, nest);
 	for (i = 0; i < 2; i++)
 		put_side((ReturnSetInfo *) fcinfo->resultinfo, &sides[i]);
 	PG_RETURN_NULL();
