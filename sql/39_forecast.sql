@@ -32,15 +32,26 @@ AS 'MODULE_PATHNAME', 'partshift_calibrate';
 COMMENT ON FUNCTION partshift.calibrate(oid) IS
 'a timed copy of some blocks into a new table, which the caller must roll back';
 
+CREATE FUNCTION partshift.row_blocks(relid oid) RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT coalesce(sum(pg_relation_size(t)) / current_setting('block_size')::bigint, 0)::bigint
+	FROM partshift.row_tables(relid) t
+$$;
+
+COMMENT ON FUNCTION partshift.row_blocks(oid) IS
+'how many blocks of rows a table has';
+
 CREATE FUNCTION partshift.sample_source(relid oid) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT format('ONLY %s AS t', relid::regclass)
+	SELECT partshift.scan_name(relid) || ' AS t'
 		   || CASE WHEN blocks > 1000
 				   THEN format(' TABLESAMPLE SYSTEM (%s) REPEATABLE (1)', 100000.0 / blocks)
 				   ELSE '' END
-	FROM CAST(pg_relation_size(relid) / current_setting('block_size')::bigint AS bigint) blocks
+	FROM partshift.row_blocks(relid) blocks
 $$;
 
 COMMENT ON FUNCTION partshift.sample_source(oid) IS
@@ -131,7 +142,7 @@ AS $$
 		SELECT s AS found, (s->>'rows')::numeric AS sampled
 		FROM partshift.sample_leaves(relid, plan) s
 	), sized AS (
-		SELECT l.no, l.leaf->>'name' AS name,
+		SELECT l.no, partshift.leaf_final_name(l.leaf) AS name,
 			   coalesce((found->'counts'->>(CASE WHEN l.leaf->>'bound' = 'DEFAULT' THEN 0
 												 ELSE l.no END)::text)::numeric, 0)
 				/ nullif(sampled, 0) AS share
@@ -139,7 +150,7 @@ AS $$
 	), sizes AS (
 		SELECT no, name, round(share, 4) AS share,
 			   round(share * (plan->>'rows_estimate')::numeric) AS rows,
-			   round(share * pg_total_relation_size(relid)) AS bytes
+			   round(share * partshift.total_size(relid)) AS bytes
 		FROM sized
 	)
 	SELECT jsonb_strip_nulls(jsonb_build_object(
@@ -191,7 +202,7 @@ AS $$
 DECLARE
 	sample record;
 	block numeric := current_setting('block_size')::numeric;
-	blocks numeric := ceil(pg_relation_size(relid) / block);
+	blocks numeric := partshift.row_blocks(relid);
 	workers numeric := coalesce((options->>'workers')::numeric, 2);
 	miss numeric := current_setting('vacuum_cost_page_miss')::numeric;
 	indexes numeric := jsonb_array_length(plan->'indexes');
@@ -205,7 +216,9 @@ BEGIN
 		RETURN NULL;
 	END IF;
 	BEGIN
-		SELECT * INTO sample FROM partshift.calibrate(relid);
+		SELECT c.* INTO sample
+		FROM (SELECT t FROM partshift.row_tables(relid) t ORDER BY pg_relation_size(t) DESC LIMIT 1) r,
+			 partshift.calibrate(r.t) c;
 		RAISE SQLSTATE 'PSHRB';
 	EXCEPTION WHEN SQLSTATE 'PSHRB' THEN
 		NULL;
@@ -218,7 +231,7 @@ BEGIN
 		'copy_ms', round(blocks * copy / workers + throttled),
 		'copy_throttled_ms', round(throttled),
 		'index_ms', round((blocks * read * indexes
-						   + ceil(pg_indexes_size(relid) / block) * copy) / workers),
+						   + ceil((partshift.total_size(relid) - partshift.table_size(relid)) / block) * copy) / workers),
 		'verify_ms', CASE WHEN options->>'verify' = 'none' THEN 0
 			ELSE round(2 * blocks * (read + rate * miss)) END,
 		'sampled_blocks', sample.copied_blocks);
@@ -246,10 +259,10 @@ AS $$
 		 JOIN pg_database b ON b.datname = current_database()
 		 JOIN pg_tablespace d ON d.oid = b.dattablespace,
 		 partshift.free_space(c.reltablespace) f,
-		 CAST(pg_total_relation_size(relid) AS bigint) needed,
+		 partshift.total_size(relid) needed,
 		 LATERAL (SELECT CASE WHEN c.relpersistence = 'p' THEN needed ELSE 0 END AS wal,
 						 pg_size_bytes(current_setting('max_wal_size')) AS max_wal) w
-	WHERE c.oid = relid
+	WHERE c.oid = partshift.storage_model(relid)
 $$;
 
 COMMENT ON FUNCTION partshift.forecast_room(oid, jsonb) IS

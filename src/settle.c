@@ -232,8 +232,8 @@ psh_follow_settle(PshPair *pair, const Datum *identity)
 void
 psh_follow_count(const PshPair *pair, bool again)
 {
-	Relation	rel = pair->follower->route ? pair->follower->rel :
-		pair->authority->rel;
+	Relation	rel = pair->yields ? pair->authority->rel :
+		pair->follower->rel;
 
 	if (again)
 		pgstat_count_heap_scan(rel);

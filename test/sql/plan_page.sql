@@ -91,6 +91,16 @@ INSERT INTO e SELECT g, repeat('long', 2000) FROM generate_series(1, 300) g;
 SELECT count(*) FROM partshift.plan('e', 'hash', 'id', partitions => 2) WHERE topic IN ('time', 'distribution');
 SELECT relname FROM pg_class WHERE relname ~ '^pg_temp_' OR relname ~ '^pg_toast_' AND NOT EXISTS (SELECT FROM pg_class p WHERE p.reltoastrelid = pg_class.oid) AND relkind = 't';
 DROP TABLE e;
+-- A source that is partitioned already
+CREATE TABLE s (LIKE t, PRIMARY KEY (id)) PARTITION BY HASH (id);
+CREATE TABLE s_0 PARTITION OF s FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE s_1 PARTITION OF s FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+INSERT INTO s SELECT * FROM t;
+ANALYZE s;
+SELECT e->>'sampled_rows', e->>'used', (e->'time'->>'sampled_blocks')::integer > 0, (e->'room'->>'needed')::bigint > 500000,
+	(SELECT sum((l->>'rows')::integer) BETWEEN 5990 AND 6010 FROM jsonb_array_elements(e->'leaves') l), e->'leaves'->0->>'name'
+FROM CAST(partshift.plan_job('s', 'range', 'id', '{"every": "2000", "premake": 0}')->'estimate' AS jsonb) e;
+DROP TABLE s;
 DROP TABLE t;
 DROP FUNCTION differs, said;
 DROP TYPE colour;

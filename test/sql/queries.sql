@@ -102,7 +102,26 @@ SELECT partshift.finalize(:job);
 CALL probe.finish(:job);
 SELECT probe.refusal('SELECT compared(''SELECT FROM t'')');
 DROP TABLE t CASCADE;
+-- A source that is partitioned already: both sides leave partitions out, and it is mirrored in either direction.
+CREATE TABLE s (id integer, k integer, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+CREATE TABLE s_a PARTITION OF s FOR VALUES IN (0, 1, 2);
+CREATE TABLE s_b PARTITION OF s FOR VALUES IN (3, 4);
+INSERT INTO s SELECT g, g % 5 FROM generate_series(1, 1000) g;
+SELECT partshift.convert('s', 'hash', 'id', partitions => 4, swap => 'manual') AS job \gset
+CALL probe.finish(:job);
+SELECT side, scanned, partitions, rows FROM partshift.compare(:job, 'SELECT FROM s WHERE k = 1 AND id < 100');
+SELECT side, scanned, partitions, rows FROM partshift.compare(:job, 'SELECT FROM s WHERE id = 7');
+UPDATE s SET id = id + 10000 WHERE id <= 5;
+SELECT partshift.swap(:job);
+CALL probe.finish(:job);
+DELETE FROM s WHERE id > 10000;
+SELECT FROM pg_stat_force_next_flush();
+SELECT side, scanned, partitions, rows FROM partshift.compare(:job, 'SELECT FROM s WHERE id = 7');
+SELECT mirrored, mirror_fallbacks FROM partshift.counters WHERE job_id = :job;
+SELECT partshift.finalize(:job);
+CALL probe.finish(:job);
+DROP TABLE s;
 DROP FUNCTION writes, compared;
-DO $$ BEGIN EXECUTE 'DROP TABLE ' || (SELECT oid::regclass FROM pg_class WHERE relname ~ '^t_legacy_\d+$' AND relkind = 'r'); END $$;
+DO $$ BEGIN EXECUTE 'DROP TABLE ' || (SELECT string_agg(oid::regclass::text, ', ') FROM pg_class WHERE relname ~ '^[st]_legacy_\d+$'); END $$;
 REVOKE CREATE ON SCHEMA public FROM queries_owner;
 DROP ROLE queries_owner, queries_reader;
