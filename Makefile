@@ -4,6 +4,7 @@ OBJS = \
 	src/agree.o \
 	src/buffer.o \
 	src/capture.o \
+	src/chore.o \
 	src/compare.o \
 	src/computed.o \
 	src/copy.o \
@@ -28,7 +29,10 @@ OBJS = \
 	src/launch.o \
 	src/leaf.o \
 	src/lookup.o \
+	src/maintain.o \
+	src/manage.o \
 	src/mirror.o \
+	src/move.o \
 	src/neighbours.o \
 	src/partshift.o \
 	src/phases.o \
@@ -87,6 +91,7 @@ REGRESS = \
 	identifiers \
 	key_types \
 	legacy_triggers \
+	maintain \
 	mirror \
 	null_key \
 	options \

@@ -21,7 +21,8 @@ BEGIN
 				'hand_over', 'grid_of', 'partman_schema', 'make_template',
 				'check_partman', 'leaf_bounds', 'register_partman',
 				'bound_rank', 'is_number', 'time_step', 'step_pattern',
-				'step_months')
+				'step_months',
+				'manage', 'unmanage', 'manage_table', 'maintain', 'run_maintenance')
 	LOOP
 		EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO PUBLIC',
 								  routine);
@@ -52,3 +53,5 @@ CREATE POLICY of_own_job ON partshift.carried_object FOR SELECT
 
 GRANT SELECT ON partshift.verification, partshift.phase_log,
 	partshift.dropout, partshift.carried_object TO PUBLIC;
+
+GRANT SELECT ON partshift.policies, partshift.maintenance TO PUBLIC;

@@ -54,8 +54,11 @@ psh_launch(const PshOrder *order, BackgroundWorkerHandle **handle)
 	strlcpy(worker.bgw_library_name, "partshift", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "partshift_worker_main", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "partshift worker", BGW_MAXLEN);
-	snprintf(worker.bgw_name, BGW_MAXLEN, "partshift worker for job %d",
-			 order->job_id);
+	if (order->role == PSH_ROLE_MAINTAINER)
+		strlcpy(worker.bgw_name, "partshift maintenance", BGW_MAXLEN);
+	else
+		snprintf(worker.bgw_name, BGW_MAXLEN, "partshift worker for job %d",
+				 order->job_id);
 	StaticAssertStmt(sizeof(PshOrder) <= BGW_EXTRALEN,
 					 "an order fits what a worker can be told");
 	memcpy(worker.bgw_extra, order, sizeof(PshOrder));

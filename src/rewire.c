@@ -130,7 +130,7 @@ build_concurrently(const PshJob *job, int task_no, const char *command)
 	psh_sql(SPI_OK_SELECT, "SELECT partshift.drop_unfinished_indexes($1)",
 			1, types, values, NULL);
 	psh_txn_commit();
-	psh_sql_run_alone(command);
+	psh_sql_run_alone(command, 0);
 	psh_txn_begin("rewire");
 	mark_done(job, task_no);
 	psh_txn_commit();

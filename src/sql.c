@@ -224,10 +224,11 @@ parse_utility(const char *command)
 /*
  * Run a command that begins and ends transactions of its own, as CREATE INDEX
  * CONCURRENTLY does; outside a transaction.  It waits for others without
- * holding them up, so there is no limit to that.
+ * holding them up, so there need be no limit to that: patience is in
+ * milliseconds, 0 for ever.
  */
 void
-psh_sql_run_alone(const char *command)
+psh_sql_run_alone(const char *command, int patience)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
@@ -236,7 +237,8 @@ psh_sql_run_alone(const char *command)
 	const char *timeout = pstrdup(GetConfigOption("lock_timeout", false, false));
 
 	pgstat_report_activity(STATE_RUNNING, command);
-	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", psprintf("%d", patience), PGC_SUSET,
+					PGC_S_OVERRIDE);
 	PG_TRY();
 	{
 		StartTransactionCommand();
@@ -262,16 +264,15 @@ psh_sql_run_alone(const char *command)
 }
 
 /*
- * Run the commands that a query yields as (run_as oid, command text), in its
- * order, all in this transaction, and return how many they were.  The job's
- * number is the query's $1.
+ * Run the commands that a query with parameters yields as (run_as oid,
+ * command text), in its order, all in this transaction, and return how many
+ * they were.
  */
 int
-psh_sql_run_steps(const char *query, int job_id)
+psh_sql_run_list(const char *query, int nargs, Oid *types, Datum *values)
 {
-	Oid			types[1] = {INT4OID};
-	Datum		values[1] = {Int32GetDatum(job_id)};
-	int			n = (int) psh_sql(SPI_OK_SELECT, query, 1, types, values, NULL);
+	int			n = (int) psh_sql(SPI_OK_SELECT, query, nargs, types, values,
+								  NULL);
 	Oid		   *run_as = palloc(sizeof(Oid) * Max(n, 1));
 	char	  **command = palloc(sizeof(char *) * Max(n, 1));
 	int			i;
@@ -287,4 +288,16 @@ psh_sql_run_steps(const char *query, int job_id)
 	for (i = 0; i < n; i++)
 		psh_sql_run(run_as[i], command[i]);
 	return n;
+}
+
+/*
+ * The same for a query whose only parameter is the number of a job.
+ */
+int
+psh_sql_run_steps(const char *query, int job_id)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(job_id)};
+
+	return psh_sql_run_list(query, 1, types, values);
 }

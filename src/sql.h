@@ -30,7 +30,9 @@ extern uint64 psh_sql(int expected, const char *query, int nargs,
 extern Datum psh_sql_value(int row, int column, bool *isnull);
 extern char *psh_sql_text(int row, int column);
 extern int64 psh_sql_run(Oid run_as, const char *command);
-extern void psh_sql_run_alone(const char *command);
+extern void psh_sql_run_alone(const char *command, int patience);
+extern int	psh_sql_run_list(const char *query, int nargs, Oid *types,
+							 Datum *values);
 extern int	psh_sql_run_steps(const char *query, int job_id);
 
 #endif							/* PARTSHIFT_SQL_H */

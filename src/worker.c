@@ -48,6 +48,7 @@
 #include "job.h"
 #include "keeper.h"
 #include "launch.h"
+#include "maintain.h"
 #include "phases.h"
 #include "sql.h"
 #include "throttle.h"
@@ -122,8 +123,11 @@ force_settings(void)
 	SetConfigOption("lock_timeout", timeout, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-static void
-nap(long milliseconds)
+/*
+ * Sleep, but see to signals and to a changed configuration.
+ */
+void
+psh_worker_nap(long milliseconds)
 {
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 milliseconds, PG_WAIT_EXTENSION);
@@ -217,7 +221,7 @@ become_leader(void)
 		if (result != LOCKACQUIRE_NOT_AVAIL)
 			return true;
 		stop_others();
-		nap(REST_MS);
+		psh_worker_nap(REST_MS);
 	}
 	return false;
 }
@@ -237,12 +241,15 @@ record_pid(void)
 	psh_txn_commit();
 }
 
-static bool
-is_retryable(int sqlerrcode)
+/*
+ * Whether an error is one that may be gone at the next try.
+ */
+bool
+psh_worker_may_retry(const ErrorData *error)
 {
-	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
 /* Name on the job who seems to be in the way. */
@@ -267,16 +274,18 @@ record_failure(const ErrorData *error)
 	psh_txn_commit();
 }
 
-/* Clean up after an error; returns a copy of it. */
-static ErrorData *
-recover(MemoryContext context)
+/*
+ * Clean up after an error; returns a copy of it, in that context.
+ */
+ErrorData *
+psh_worker_recover(MemoryContext context)
 {
 	ErrorData  *error;
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
-	if (!is_retryable(error->sqlerrcode))
+	if (!psh_worker_may_retry(error))
 		EmitErrorReport();
 	FlushErrorState();
 	AbortOutOfAnyTransaction();
@@ -322,7 +331,7 @@ take_step(PshStep (*action) (void), MemoryContext scratch, ErrorData **failure)
 	}
 	PG_CATCH();
 	{
-		*failure = recover(scratch);
+		*failure = psh_worker_recover(scratch);
 	}
 	PG_END_TRY();
 	error_context_stack = callback.previous;
@@ -348,11 +357,11 @@ work(void)
 		CHECK_FOR_INTERRUPTS();
 		step = take_step(next_step, scratch, &failure);
 		MemoryContextSwitchTo(scratch);
-		if (failure && is_retryable(failure->sqlerrcode))
+		if (failure && psh_worker_may_retry(failure))
 		{
 			/* The job's row may be what could not be locked. */
 			(void) take_step(record_blocker, scratch, &failure);
-			nap((long) (retry * (0.5 + pg_prng_double(&pg_global_prng_state))));
+			psh_worker_nap((long) (retry * (0.5 + pg_prng_double(&pg_global_prng_state))));
 			retry = Min(retry * 1.5, LAST_RETRY_MS);
 			continue;
 		}
@@ -365,9 +374,9 @@ work(void)
 		if (step == PSH_STEP_FINISHED)
 			return;
 		if (step == PSH_STEP_REST)
-			nap(REST_MS);
+			psh_worker_nap(REST_MS);
 		else if (ConfigReloadPending)
-			nap(0);
+			psh_worker_nap(0);
 	}
 }
 
@@ -426,6 +435,11 @@ partshift_worker_main(Datum arg)
 	if (order.role == PSH_ROLE_RESUMER)
 	{
 		resume_jobs();
+		proc_exit(0);
+	}
+	if (order.role == PSH_ROLE_MAINTAINER)
+	{
+		psh_maintain(&order);
 		proc_exit(0);
 	}
 	SetConfigOption("application_name",

@@ -34,7 +34,8 @@ SELECT set_eq($$
 					WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE') $$,
 	ARRAY['abort', 'acts_for', 'alter_job', 'can_see', 'carried', 'check_command', 'compare', 'convert',
 		'create_job', 'finalize', 'hash_remainder', 'is_loaded', 'order_job', 'pause', 'plan', 'plan_job', 'pruning', 'resume',
-		'rollback', 'swap', 'verify', 'wait', 'watch'],
+		'rollback', 'swap', 'verify', 'wait', 'watch',
+		'maintain', 'manage', 'manage_table', 'run_maintenance', 'unmanage'],
 	'PUBLIC may call the interface and nothing else');
 SELECT is_empty($$
 	SELECT c.oid::regclass FROM pg_class c
