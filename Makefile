@@ -73,6 +73,7 @@ DOCS = $(wildcard doc/*.md)
 REGRESS = \
 	after_swap \
 	attached \
+	backups \
 	carried \
 	constraints \
 	convert_hash \
@@ -92,6 +93,7 @@ REGRESS = \
 	key_types \
 	legacy_triggers \
 	maintain \
+	maintained \
 	mirror \
 	null_key \
 	options \

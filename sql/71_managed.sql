@@ -9,6 +9,7 @@
  */
 CREATE TABLE partshift.managed (
 	relid oid PRIMARY KEY,
+	row_type oid NOT NULL,
 	key_column name NOT NULL,
 	every text NOT NULL,
 	shift text NOT NULL,
@@ -31,6 +32,8 @@ CREATE TABLE partshift.managed (
 
 COMMENT ON TABLE partshift.managed IS
 'policies of the tables whose partitions are maintained';
+COMMENT ON COLUMN partshift.managed.row_type IS
+'tells the table from a later one with its OID';
 COMMENT ON COLUMN partshift.managed.shift IS
 'how far the table''s boundaries are from those of the grid of every';
 COMMENT ON COLUMN partshift.managed.maintained_at IS
@@ -128,7 +131,8 @@ AS $$
 DECLARE
 	found_policy partshift.managed;
 BEGIN
-	SELECT m.* INTO found_policy FROM partshift.managed m
+	SELECT m.* INTO found_policy
+	FROM partshift.managed m JOIN pg_class c ON c.oid = m.relid AND c.reltype = m.row_type
 	WHERE m.relid = policy.relid;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'table "%" is not managed', (SELECT c.relname FROM pg_class c WHERE c.oid = relid)

@@ -203,6 +203,7 @@ BEGIN
 	options := partshift.converted_options(relid)
 		- '{partitions,bounds,retention,move_rows}'::text[] || options;
 	p.relid := relid;
+	p.row_type := (SELECT c.reltype FROM pg_class c WHERE c.oid = make_policy.relid);
 	p.key_column := column_name;
 	p.timezone := coalesce(options ->> 'timezone', 'UTC');
 	IF NOT partshift.is_time_zone(p.timezone) THEN
@@ -249,16 +250,16 @@ DECLARE
 	p partshift.managed := partshift.make_policy(relid, options);
 BEGIN
 	DELETE FROM partshift.managed m
-	WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = m.relid);
+	WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = m.relid AND c.reltype = m.row_type);
 
-	INSERT INTO partshift.managed AS m (relid, key_column, every, shift, timezone,
+	INSERT INTO partshift.managed AS m (relid, row_type, key_column, every, shift, timezone,
 		premake, name_format, retention, retention_count, retention_action,
 		retention_schema, move_rows, analyze_every)
-	VALUES (p.relid, p.key_column, p.every, p.shift, p.timezone,
+	VALUES (p.relid, p.row_type, p.key_column, p.every, p.shift, p.timezone,
 		p.premake, p.name_format, p.retention, p.retention_count, p.retention_action,
 		p.retention_schema, p.move_rows, p.analyze_every)
 	ON CONFLICT ON CONSTRAINT managed_pkey DO UPDATE
-	SET key_column = excluded.key_column, every = excluded.every,
+	SET row_type = excluded.row_type, key_column = excluded.key_column, every = excluded.every,
 		shift = excluded.shift, timezone = excluded.timezone,
 		premake = excluded.premake, name_format = excluded.name_format,
 		retention = excluded.retention,

@@ -77,7 +77,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT c.oid, c.relowner, format('%I.%I', n.nspname, c.relname)
 	FROM partshift.managed m
-		JOIN pg_class c ON c.oid = m.relid
+		JOIN pg_class c ON c.oid = m.relid AND c.reltype = m.row_type
 		JOIN pg_namespace n ON n.oid = c.relnamespace
 	WHERE (maintained_tables.relid IS NULL OR m.relid = maintained_tables.relid)
 		AND pg_has_role(maintained_tables.role, c.relowner, 'USAGE')
@@ -154,7 +154,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT t.name, c.action, c.object,
 		CASE WHEN c.problem IS NULL THEN 'to do' ELSE 'failed' END, c.rows,
-		coalesce(w.message, format('from %s to %s', c.lower, c.upper))
+		coalesce(w.message, 'from ' || c.lower || ' to ' || c.upper)
 	FROM partshift.maintained_tables(relid, role) AS t
 		JOIN partshift.managed m ON m.relid = t.relation,
 		partshift.list_chores(t.relation, moment) AS c,
@@ -234,7 +234,7 @@ SELECT format('%I.%I', n.nspname, c.relname) AS relation, m.key_column, m.every,
 	m.retention_action, m.retention_schema, m.move_rows, m.analyze_every,
 	m.managed_at, m.maintained_at, m.analyzed_at, m.failed_at, m.error
 FROM partshift.managed m
-	JOIN pg_class c ON c.oid = m.relid
+	JOIN pg_class c ON c.oid = m.relid AND c.reltype = m.row_type
 	JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE partshift.can_see(c.relowner);
 

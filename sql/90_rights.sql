@@ -22,7 +22,9 @@ BEGIN
 				'check_partman', 'leaf_bounds', 'register_partman',
 				'bound_rank', 'is_number', 'time_step', 'step_pattern',
 				'step_months',
-				'manage', 'unmanage', 'manage_table', 'maintain', 'run_maintenance')
+				'manage', 'unmanage', 'manage_table', 'maintain', 'run_maintenance',
+				'verify_backup', 'extend_backup', 'order_backup', 'cleanup', 'run_cleanup',
+				'health', 'leaves', 'distribution', 'inspect')
 	LOOP
 		EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO PUBLIC',
 								  routine);
@@ -54,4 +56,5 @@ CREATE POLICY of_own_job ON partshift.carried_object FOR SELECT
 GRANT SELECT ON partshift.verification, partshift.phase_log,
 	partshift.dropout, partshift.carried_object TO PUBLIC;
 
-GRANT SELECT ON partshift.policies, partshift.maintenance TO PUBLIC;
+GRANT SELECT ON partshift.policies, partshift.maintenance, partshift.backups
+	TO PUBLIC;

@@ -351,6 +351,29 @@ psh_chore_retire(const PshManaged *table, const PshChore *chore)
 }
 
 /*
+ * Drop a backup, if under the lock it still may be dropped.
+ */
+void
+psh_chore_drop_backup(const PshManaged *table, const PshChore *chore)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(table->relid)};
+
+	psh_txn_begin("dropping a backup");
+	LockRelationOid(table->relid, AccessExclusiveLock);
+	if (psh_sql_run_list("SELECT run_as, command"
+						 " FROM partshift.drop_backup_command($1)",
+						 1, types, values) > 0)
+	{
+		psh_sql(SPI_OK_UPDATE,
+				"UPDATE partshift.backup SET dropped_at = clock_timestamp()"
+				" WHERE relid = $1", 1, types, values, NULL);
+		psh_chore_log(table, chore->action, NULL, "done", -1, NULL, NULL);
+	}
+	psh_txn_commit();
+}
+
+/*
  * Gather statistics of the table as a whole, which autovacuum does not do.
  */
 void

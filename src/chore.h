@@ -38,6 +38,8 @@ extern void psh_chore_log(const PshManaged *table, const char *action,
 extern void psh_chore_create(const PshManaged *table, const PshChore *chore);
 extern void psh_chore_detach(const PshManaged *table, const PshChore *chore);
 extern void psh_chore_retire(const PshManaged *table, const PshChore *chore);
+extern void psh_chore_drop_backup(const PshManaged *table,
+								  const PshChore *chore);
 extern void psh_chore_analyze(const PshManaged *table, const PshChore *chore);
 
 #endif							/* PARTSHIFT_CHORE_H */

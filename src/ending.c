@@ -66,9 +66,19 @@ require_phase(const PshJob *job, bool swapped, const char *verb)
 						psh_phase_name(job->phase))));
 }
 
+static void
+keep_backup(int job_id)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(job_id)};
+
+	psh_sql(SPI_OK_SELECT, "SELECT partshift.keep_backup($1)", 1, types,
+			values, NULL);
+}
+
 /*
  * Let legacy stop following the new table, and drop it unless it is to be
- * kept.  Dropping is a second transaction, so that nobody waits for the new
+ * kept as a backup.  Dropping is a second transaction, so that nobody waits for the new
  * table while we wait for legacy.
  */
 PshStep
@@ -86,7 +96,9 @@ psh_ending_finalize(PshJob *job)
 	psh_txn_begin("finalize");
 	locked = psh_job_lock(job->id);
 	(void) psh_source_lock(locked->relid, AccessExclusiveLock);
-	if (!keeps_legacy(locked->id) && get_rel_name(locked->relid) != NULL)
+	if (keeps_legacy(locked->id))
+		keep_backup(locked->id);
+	else if (get_rel_name(locked->relid) != NULL)
 		psh_sql_run(InvalidOid,
 					psprintf("DROP TABLE %s",
 							 quote_qualified_identifier(get_namespace_name(get_rel_namespace(locked->relid)),

@@ -11,7 +11,8 @@
  * A leader is started again by the postmaster ten seconds after it died, also
  * after the server recovered from a crash.  A restart of the server forgets
  * it; then partshift.resume() starts it, or the launcher, which runs where the
- * library is preloaded.
+ * library is preloaded.  The launcher stays: it has partitions and backups
+ * maintained from time to time, if it is told to.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,11 +28,15 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "launch.h"
+#include "partshift.h"
 
 #define RESTART_SECONDS 10
 
@@ -97,7 +102,7 @@ psh_launch_register_launcher(void)
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
 		BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_restart_time = RESTART_SECONDS;
 	strlcpy(worker.bgw_library_name, "partshift", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "partshift_launcher_main", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "partshift launcher", BGW_MAXLEN);
@@ -137,39 +142,92 @@ list_databases(void)
 	return databases;
 }
 
-/*
- * The launcher: after a start of the server have the unfinished jobs of every
- * database resumed, one database after the other, and exit.
- */
-void
-partshift_launcher_main(Datum arg)
+/* Have a worker see to every database, one after the other. */
+static void
+visit_databases(PshRole role)
 {
-	List	   *databases;
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
+												  "partshift databases",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
 	ListCell   *cell;
 
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-
-	databases = list_databases();
-	foreach(cell, databases)
+	foreach(cell, list_databases())
 	{
 		PshOrder	order = {0};
 		BackgroundWorkerHandle *handle;
 
 		CHECK_FOR_INTERRUPTS();
 		order.database = lfirst_oid(cell);
-		order.role = PSH_ROLE_RESUMER;
+		order.role = role;
+		order.partitions = true;
+		order.backups = true;
 		if (!psh_launch(&order, &handle))
 		{
 			ereport(LOG,
 					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 role == PSH_ROLE_RESUMER ?
 					 errmsg("could not look for unfinished conversions in database %u",
+							order.database) :
+					 errmsg("could not maintain the partitions of database %u",
 							order.database),
 					 errhint("You might need to increase max_worker_processes.")));
 			continue;
 		}
 		(void) WaitForBackgroundWorkerShutdown(handle);
 	}
-	proc_exit(0);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+}
+
+/* Milliseconds until the next maintenance, -1 if there is none. */
+static long
+until_maintenance(TimestampTz last)
+{
+	if (partshift_maintenance_interval == 0)
+		return -1;
+	if (last == 0)
+		return 0;
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+										   TimestampTzPlusMilliseconds(last,
+																	   (int64) partshift_maintenance_interval * 1000));
+}
+
+/*
+ * The launcher: after a start of the server have the unfinished jobs of every
+ * database resumed; then, at the interval that is set, have all of them
+ * maintained.  The first time is at once: a server may be restarted more often
+ * than that.
+ */
+void
+partshift_launcher_main(Datum arg)
+{
+	TimestampTz last = 0;
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+	visit_databases(PSH_ROLE_RESUMER);
+	for (;;)
+	{
+		long		rest = until_maintenance(last);
+
+		if (rest == 0)
+		{
+			last = GetCurrentTimestamp();
+			visit_databases(PSH_ROLE_MAINTAINER);
+			continue;
+		}
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+						 (rest > 0 ? WL_TIMEOUT : 0), rest, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
 }

@@ -32,6 +32,8 @@ typedef struct PshOrder
 	TransactionId caller;		/* begin when it has ended */
 
 	/* Of a maintainer. */
+	bool		partitions;		/* sees to managed tables */
+	bool		backups;		/* drops those that have expired */
 	Oid			relid;			/* the only table, or InvalidOid */
 	Oid			requester;		/* InvalidOid: the extension's owner */
 	TransactionId waiting;		/* of whoever waits for the end, if anybody */

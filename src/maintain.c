@@ -250,8 +250,9 @@ maintain_table(PshManaged *table)
 	LockRelease(&tag, ExclusiveLock, true);
 }
 
+/* Tables that a query with the one table and the requester yields. */
 static List *
-list_tables(void)
+list_tables(const char *query)
 {
 	MemoryContext keep = CurrentMemoryContext;
 	Oid			types[2] = {OIDOID, OIDOID};
@@ -273,10 +274,7 @@ list_tables(void)
 	values[0] = ObjectIdGetDatum(order->relid);
 	values[1] = ObjectIdGetDatum(OidIsValid(order->requester) ?
 								 order->requester : psh_extension_owner());
-	n = (int) psh_sql(SPI_OK_SELECT,
-					  "SELECT relation, owner, name"
-					  " FROM partshift.maintained_tables($1, $2)",
-					  2, types, values, nulls);
+	n = (int) psh_sql(SPI_OK_SELECT, query, 2, types, values, nulls);
 	MemoryContextSwitchTo(keep);
 	for (i = 0; i < n; i++)
 	{
@@ -306,7 +304,8 @@ launch_successor(void)
 }
 
 /*
- * Maintain one table, or all that the requester may have maintained.
+ * Maintain one table, or all that the requester may have maintained, and drop
+ * backups, as the order says.
  */
 void
 psh_maintain(const PshOrder *what)
@@ -315,6 +314,7 @@ psh_maintain(const PshOrder *what)
 												  "partshift maintenance",
 												  ALLOCSET_DEFAULT_SIZES);
 	PshManaged	whole = {0};
+	PshChore	drop = {0};
 	ListCell   *cell;
 
 	MemoryContextSwitchTo(context);
@@ -323,8 +323,15 @@ psh_maintain(const PshOrder *what)
 	order = what;
 	run = what->run;
 	moment = what->moment ? what->moment : GetCurrentTimestamp();
-	foreach(cell, list_tables())
-		maintain_table(lfirst(cell));
+	if (what->partitions)
+		foreach(cell, list_tables("SELECT relation, owner, name"
+								  " FROM partshift.maintained_tables($1, $2)"))
+			maintain_table(lfirst(cell));
+	drop.action = "drop";
+	if (what->backups)
+		foreach(cell, list_tables("SELECT relation, owner, name"
+								  " FROM partshift.expired_backups($1, $2)"))
+			(void) do_chore(psh_chore_drop_backup, lfirst(cell), &drop);
 
 	whole.run = run;
 	whole.owner = OidIsValid(what->requester) ? what->requester :

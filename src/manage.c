@@ -32,6 +32,9 @@
 
 PG_FUNCTION_INFO_V1(partshift_manage_table);
 PG_FUNCTION_INFO_V1(partshift_run_maintenance);
+PG_FUNCTION_INFO_V1(partshift_order_backup);
+PG_FUNCTION_INFO_V1(partshift_run_cleanup);
+PG_FUNCTION_INFO_V1(partshift_inspect);
 
 static void
 require_owner(Oid relid)
@@ -100,7 +103,7 @@ await_worker(BackgroundWorkerHandle *handle)
  * Have a worker do it, and return when it is done: the number of the run.
  */
 static int64
-run_worker(Oid relid, Oid requester, TimestampTz moment)
+run_worker(Oid relid, Oid requester, TimestampTz moment, bool backups)
 {
 	PshOrder	order = {0};
 	BackgroundWorkerHandle *handle;
@@ -115,6 +118,8 @@ run_worker(Oid relid, Oid requester, TimestampTz moment)
 	order.waiting = GetTopTransactionId();
 	order.run = DatumGetInt64(psh_sql_value(0, 1, &isnull));
 	order.moment = moment;
+	order.partitions = !backups;
+	order.backups = backups;
 	if (!psh_launch(&order, &handle))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -207,7 +212,112 @@ partshift_run_maintenance(PG_FUNCTION_ARGS)
 		report = MemoryContextStrdup(caller, psh_sql_text(0, 1));
 	}
 	else
-		report = read_report(run_worker(relid, user, moment), caller);
+		report = read_report(run_worker(relid, user, moment, false), caller);
+	SPI_finish();
+	psh_user_restore(&saved);
+	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(report)));
+}
+
+/*
+ * order_backup(backup regclass, what text, extra interval, accept boolean)
+ * returns jsonb: verify or extend.
+ */
+Datum
+partshift_order_backup(PG_FUNCTION_ARGS)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			types[4] = {OIDOID, TEXTOID, INTERVALOID, BOOLOID};
+	Datum		values[4];
+	char		nulls[5] = "    ";
+	PshUser		saved;
+	char	   *result;
+	int			i;
+
+	PreventCommandDuringRecovery("an order about a backup");
+	for (i = 0; i < 4; i++)
+	{
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
+	}
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("backup must not be null")));
+	require_owner(PG_GETARG_OID(0));
+	psh_user_switch(psh_extension_owner(), false, &saved);
+	SPI_connect();
+	psh_sql(SPI_OK_SELECT, "SELECT partshift.change_backup($1, $2, $3, $4)",
+			4, types, values, nulls);
+	result = MemoryContextStrdup(caller, psh_sql_text(0, 1));
+	SPI_finish();
+	psh_user_restore(&saved);
+	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(result)));
+}
+
+/*
+ * run_cleanup(backup regclass, dry_run boolean) returns jsonb.
+ */
+Datum
+partshift_run_cleanup(PG_FUNCTION_ARGS)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			types[2] = {OIDOID, OIDOID};
+	Datum		values[2];
+	char		nulls[3] = "  ";
+	Oid			user = GetUserId();
+	Oid			relid = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
+	bool		dry_run = PG_ARGISNULL(1) || PG_GETARG_BOOL(1);
+	PshUser		saved;
+	char	   *report;
+
+	if (!dry_run)
+		PreventCommandDuringRecovery("partshift.cleanup()");
+	if (OidIsValid(relid))
+		require_owner(relid);
+	values[0] = ObjectIdGetDatum(relid);
+	nulls[0] = OidIsValid(relid) ? ' ' : 'n';
+	values[1] = ObjectIdGetDatum(user);
+	psh_user_switch(psh_extension_owner(), false, &saved);
+	SPI_connect();
+	psh_sql(SPI_OK_SELECT, "SELECT partshift.list_backups($1, $2)", 2, types,
+			values, nulls);
+	report = MemoryContextStrdup(caller, psh_sql_text(0, 1));
+	if (OidIsValid(relid) && strcmp(report, "[]") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("table \"%s\" is not a backup", get_rel_name(relid)),
+				 errhint("The view partshift.backups lists them.")));
+	if (!dry_run)
+		report = read_report(run_worker(relid, user, 0, true), caller);
+	SPI_finish();
+	psh_user_restore(&saved);
+	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(report)));
+}
+
+/*
+ * inspect(relation regclass, what text) returns jsonb: what the caller may
+ * know of the health of tables.
+ */
+Datum
+partshift_inspect(PG_FUNCTION_ARGS)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			types[3] = {OIDOID, OIDOID, TEXTOID};
+	Datum		values[3];
+	char		nulls[4] = "   ";
+	PshUser		saved;
+	char	   *report;
+
+	nulls[0] = PG_ARGISNULL(0) ? 'n' : ' ';
+	values[0] = PG_ARGISNULL(0) ? (Datum) 0 : PG_GETARG_DATUM(0);
+	values[1] = ObjectIdGetDatum(GetUserId());
+	nulls[2] = PG_ARGISNULL(1) ? 'n' : ' ';
+	values[2] = PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1);
+	psh_user_switch(psh_extension_owner(), false, &saved);
+	SPI_connect();
+	psh_sql(SPI_OK_SELECT, "SELECT partshift.inspect_as($1, $2, $3)", 3,
+			types, values, nulls);
+	report = MemoryContextStrdup(caller, psh_sql_text(0, 1));
 	SPI_finish();
 	psh_user_restore(&saved);
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(report)));

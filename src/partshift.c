@@ -24,6 +24,8 @@ int			partshift_cost_limit = -1;
 int			partshift_lock_timeout = 200;
 int			partshift_swap_timeout = 3600000;
 int			partshift_max_replica_lag = 1024;
+int			partshift_maintenance_interval = 0;
+int			partshift_backup_retention = 7 * 24 * 60;
 
 extern PGDLLEXPORT void _PG_init(void);
 
@@ -59,6 +61,18 @@ _PG_init(void)
 							"-1 does not look at standbys.",
 							&partshift_max_replica_lag,
 							1024, -1, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("partshift.maintenance_interval",
+							"Sets how often managed tables and backups are maintained where the library is preloaded.",
+							"0 leaves it to others.",
+							&partshift_maintenance_interval,
+							0, 0, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("partshift.backup_retention",
+							"Sets how long the old table of a finalized conversion is kept.",
+							"-1 keeps it for ever.",
+							&partshift_backup_retention,
+							7 * 24 * 60, -1, INT_MAX, PGC_SIGHUP, GUC_UNIT_MIN,
 							NULL, NULL, NULL);
 	MarkGUCPrefixReserved("partshift");
 	psh_hooks_install();

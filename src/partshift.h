@@ -14,6 +14,8 @@ extern int	partshift_cost_limit;	/* -1: autovacuum's */
 extern int	partshift_lock_timeout; /* milliseconds */
 extern int	partshift_swap_timeout; /* milliseconds */
 extern int	partshift_max_replica_lag;	/* megabytes, -1: not looked at */
+extern int	partshift_maintenance_interval; /* seconds, 0: never */
+extern int	partshift_backup_retention; /* minutes, -1: for ever */
 
 /* The order is the order of the work. */
 typedef enum PshPhase

@@ -35,7 +35,9 @@ SELECT set_eq($$
 	ARRAY['abort', 'acts_for', 'alter_job', 'can_see', 'carried', 'check_command', 'compare', 'convert',
 		'create_job', 'finalize', 'hash_remainder', 'is_loaded', 'order_job', 'pause', 'plan', 'plan_job', 'pruning', 'resume',
 		'rollback', 'swap', 'verify', 'wait', 'watch',
-		'maintain', 'manage', 'manage_table', 'run_maintenance', 'unmanage'],
+		'maintain', 'manage', 'manage_table', 'run_maintenance', 'unmanage',
+		'cleanup', 'extend_backup', 'order_backup', 'run_cleanup', 'verify_backup',
+		'distribution', 'health', 'inspect', 'leaves'],
 	'PUBLIC may call the interface and nothing else');
 SELECT is_empty($$
 	SELECT c.oid::regclass FROM pg_class c
