@@ -44,6 +44,9 @@ BEGIN
 		present := partshift.policy_step(p, key,
 			partshift.from_local(moment::timestamp, key.type));
 	END IF;
+	IF present IS NULL THEN
+		RETURN;
+	END IF;
 	expired := least(partshift.expiry(p, key, present, moment),
 		partshift.bound_rank(partshift.policy_bound(p, key, present), key.type));
 	RETURN QUERY
