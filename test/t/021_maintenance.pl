@@ -167,6 +167,56 @@ subtest 'an interrupted DETACH' => sub {
 	query('DROP TABLE d, d_p0');
 };
 
+# Code of a table's owner runs as its owner, whoever calls maintain().
+subtest 'a hostile owner' => sub {
+	my $from = -s $node->logfile;
+	my $log;
+
+	query(q{CREATE ROLE mallory; CREATE SCHEMA m AUTHORIZATION mallory;
+		SET SESSION AUTHORIZATION mallory;
+		CREATE FUNCTION m.say(place text) RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+			RAISE LOG 'hostile % as %', place, current_user;
+			IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+				AND (current_user <> session_user
+					OR pg_catalog.current_setting('application_name') ~ '^partshift')
+			THEN
+				ALTER ROLE mallory SUPERUSER;
+			END IF;
+			BEGIN
+				ALTER TABLE m.t_p0 RENAME TO away;
+			EXCEPTION WHEN OTHERS THEN
+				RAISE LOG 'hostile %', SQLERRM;
+			END;
+		END $$;
+		CREATE FUNCTION m.spy(v integer, place text) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS
+			'BEGIN PERFORM m.say(place); RETURN v; END';
+		CREATE FUNCTION m.twice(v integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT m.spy($1, ''generated'') * 2';
+		CREATE TABLE m.t (n integer NOT NULL, v integer DEFAULT m.spy(1, 'default'),
+			g integer GENERATED ALWAYS AS (m.twice(v)) STORED,
+			CHECK (m.spy(v, 'check') = v)) PARTITION BY RANGE (n);
+		CREATE INDEX ON m.t (m.spy(v, 'index')) WHERE m.spy(1, 'predicate') = 1;
+		CREATE TABLE m.t_last PARTITION OF m.t FOR VALUES FROM (-10) TO (0);
+		CREATE STATISTICS m.s ON n, m.spy(v, 'statistics') FROM m.t_last;
+		CREATE POLICY p ON m.t_last USING (m.spy(v, 'policy') = v);
+		CREATE TABLE m.t_default PARTITION OF m.t DEFAULT;
+		INSERT INTO m.t SELECT g, g FROM generate_series(-5, 45) g;
+		SELECT partshift.manage('m.t', every => '10', premake => 1, retention_count => 5)});
+	query('ALTER ROLE mallory NOSUPERUSER');
+	$from = -s $node->logfile;
+	is(query(q{SELECT count(*) FROM partshift.maintain('m.t', dry_run => true) WHERE status = 'to do'}), '7',
+		'the superuser looks');
+	query(q{SELECT partshift.maintain(); SELECT count(*) FROM partshift.health(); SELECT partshift.maintain()});
+	$log = slurp_file($node->logfile, $from);
+	like($log, qr/hostile index as mallory/, 'his code ran');
+	like($log, qr/hostile cannot execute ALTER TABLE/, 'no DDL in it did');
+	unlike($log, qr/hostile \S+ as (?!mallory)/, 'and as nobody else');
+	is(query(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'}), 'f', 'he is what he was');
+	is(query(q{SELECT count(*), min(n) FROM m.t}), '46|0', 'what had to go is gone, the rest is there');
+	is(query(q{SELECT count(*) FROM m.t_default}), '0', 'and where it belongs');
+	query('DROP SCHEMA m CASCADE; DROP ROLE mallory');
+};
+
 SKIP:
 {
 	skip 'pg_cron is not installed', 3 unless $cron;
