@@ -193,6 +193,7 @@ SET search_path = pg_catalog, pg_temp
 SET datestyle = 'ISO, YMD'
 SET intervalstyle = 'postgres'
 SET timezone = 'UTC'
+SET jit = off
 AS $$
 DECLARE
 	column_name name := partshift.managed_key(relid);

@@ -299,6 +299,7 @@ COMMENT ON FUNCTION partshift.backup_ailments(oid, oid) IS
 CREATE FUNCTION partshift.inspect_as(relid oid, role oid, what text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
 	answer jsonb;

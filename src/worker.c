@@ -97,6 +97,7 @@ force_settings(void)
 		{"session_replication_role", "replica"},
 		{"synchronous_commit", "off"},
 		{"deadlock_timeout", "50ms"},
+		{"jit", "off"},
 		{"max_parallel_maintenance_workers", "0"},
 		{"max_parallel_workers_per_gather", "0"},
 		{"default_tablespace", ""},

@@ -29,7 +29,7 @@ query(q{
 		PARTITION BY RANGE (id);
 	CREATE TABLE numbers_default PARTITION OF numbers DEFAULT;
 	CREATE TABLE wrote (tab text, id bigint, at timestamptz);
-	CREATE SEQUENCE ids;
+	CREATE SEQUENCE ids INCREMENT 2;
 	CREATE TABLE lost (day date, tab text, rows bigint);
 	SELECT partshift.manage('monthly', every => '1 month', premake => 2, retention => '3 months',
 		timezone => 'Europe/Berlin', analyze_every => '30 days');
@@ -53,7 +53,7 @@ query(q{
 		SELECT 'monthly', nextval('ids'), noon + d * interval '1 day'
 		FROM unnest(ARRAY[-60, 20, 100]) d WHERE extract(day FROM day) IN (3, 17)
 		UNION ALL
-		SELECT 'numbers', nextval('ids') + 5000, noon WHERE extract(day FROM day) = 11;
+		SELECT 'numbers', nextval('ids') + 5001, noon WHERE extract(day FROM day) = 11;
 		INSERT INTO monthly SELECT id, at FROM today WHERE tab = 'monthly';
 		INSERT INTO daily SELECT id, at FROM today WHERE tab = 'daily';
 		INSERT INTO numbers SELECT id, at FROM today WHERE tab = 'numbers';
