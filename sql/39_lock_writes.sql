@@ -25,9 +25,6 @@ AS $$
 		 LATERAL (
 			SELECT r.*
 			FROM (VALUES
-					(c.relkind <> 'r', '0A000',
-					 format('cannot lock writes to table "%s"', c.relname),
-					 'Its partitions can be written to directly.', NULL),
 					(options->>'foreign_keys' = 'extend', '22023',
 					 'option "lock_writes" and "extend" for option "foreign_keys" exclude each other',
 					 'Columns of extended foreign keys are kept by triggers on the table.', NULL),

@@ -45,7 +45,7 @@ CREATE SEQUENCE partshift.maintenance_run;
 
 CREATE TABLE partshift.maintenance_log (
 	run bigint NOT NULL,
-	place bigint GENERATED ALWAYS AS IDENTITY,
+	place bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	logged_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	relid oid,
 	owner oid NOT NULL,

@@ -36,8 +36,11 @@ SELECT set_eq($$
 		'create_job', 'finalize', 'hash_remainder', 'is_loaded', 'order_job', 'pause', 'plan', 'plan_job', 'pruning', 'resume',
 		'rollback', 'swap', 'verify', 'wait', 'watch',
 		'maintain', 'manage', 'manage_table', 'run_maintenance', 'unmanage',
-		'cleanup', 'extend_backup', 'order_backup', 'run_cleanup', 'verify_backup',
-		'distribution', 'health', 'inspect', 'leaves'],
+		'cleanup', 'run_cleanup', 'extend_backup', 'verify_backup', 'order_backup',
+		'health', 'inspect', 'leaves', 'distribution',
+		-- what hand_over() calls as its caller
+		'hand_over', 'check_partman', 'grid_of', 'is_number', 'bound_rank', 'leaf_bounds', 'make_template',
+		'partman_schema', 'register_partman', 'step_months', 'step_pattern', 'time_step'],
 	'PUBLIC may call the interface and nothing else');
 SELECT is_empty($$
 	SELECT c.oid::regclass FROM pg_class c

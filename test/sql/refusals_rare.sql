@@ -52,7 +52,7 @@ SELECT refused_since_18('ALTER TABLE t DROP CONSTRAINT apart, DROP CONSTRAINT t_
 	ADD CONSTRAINT t_pkey PRIMARY KEY (id, spell WITHOUT OVERLAPS)', :t,
 '55000: table "t" has no key that finds a row
 DETAIL: Its index "t_pkey" is not a B-tree.  Further reasons: index "t_pkey" enforces an exclusion constraint.
-HINT: Add one, for example ALTER TABLE sample.t ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY.');
+HINT: Add one, for example ALTER TABLE sample.t ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY; or keep writers waiting with lock_writes => true.');
 
 -- A key over periods is none of those to the table, and is carried.
 CREATE FUNCTION carried_since_18(command text) RETURNS text
