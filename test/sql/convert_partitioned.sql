@@ -176,4 +176,4 @@ CALL probe.finish(:job);
 SELECT relname FROM pg_class WHERE relname ~ '^logs' AND relkind IN ('r', 'p') ORDER BY 1;
 SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname ~ '^partshift';
 DROP TABLE logs, logs_old, before;
-SELECT relname FROM pg_class WHERE relname ~ '^(orders|events|logs|log_|postponed_)';
+SELECT relname FROM pg_class WHERE relname ~ '^(orders|events|logs|log_|postponed_)' AND oid <> 'partshift.events'::regclass;
