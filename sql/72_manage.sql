@@ -197,7 +197,7 @@ SET jit = off
 AS $$
 DECLARE
 	column_name name := partshift.managed_key(relid);
-	key partshift.key := partshift.key_of(relid, column_name);
+	key partshift.key := partshift.key_of(relid, column_name, '{}');
 	p partshift.managed;
 	last_bound text;
 BEGIN

@@ -118,7 +118,7 @@ AS $$
 			JOIN pg_namespace n ON n.oid = c.relnamespace
 			JOIN partshift.managed m ON m.relid = c.oid
 			LEFT JOIN pg_class s ON s.oid = partshift.sibling(c.oid,
-				(partshift.key_of(c.oid, m.key_column)).type)
+				(partshift.key_of(c.oid, m.key_column, '{}')).type)
 		WHERE c.oid = create_leaf_commands.relid
 	), part (place, run_as, command) AS (
 		SELECT 1, NULL::oid, format('CREATE SCHEMA %I AUTHORIZATION %s', scratch, owner::regrole)

@@ -33,7 +33,7 @@ DECLARE
 BEGIN
 	PERFORM partshift.managed_key(relid);
 	PERFORM set_config('timezone', p.timezone, true);
-	key := partshift.key_of(relid, p.key_column);
+	key := partshift.key_of(relid, p.key_column, '{}');
 
 	/* Nothing else can be detached concurrently before these are. */
 	RETURN QUERY
@@ -71,7 +71,11 @@ $$;
 COMMENT ON FUNCTION partshift.list_chores(oid, timestamptz) IS
 'what a managed table needs at a moment, in the order in which it is done';
 
-/* Those that the caller may have maintained, and that there still are. */
+/*
+ * Those that the caller may have maintained, and that there still are.  One
+ * that is being converted is left as it is, and so is what it has become
+ * afterwards: the new table has its own policy.
+ */
 CREATE FUNCTION partshift.maintained_tables(relid oid, role oid)
 RETURNS TABLE (relation oid, owner oid, name text)
 LANGUAGE sql STABLE
@@ -83,6 +87,9 @@ AS $$
 		JOIN pg_namespace n ON n.oid = c.relnamespace
 	WHERE (maintained_tables.relid IS NULL OR m.relid = maintained_tables.relid)
 		AND pg_has_role(maintained_tables.role, c.relowner, 'USAGE')
+		AND NOT EXISTS (SELECT FROM partshift.job j
+						WHERE j.relid = c.oid AND j.status IN ('active', 'paused', 'failed'))
+		AND NOT EXISTS (SELECT FROM partshift.backup b WHERE b.relid = c.oid)
 	ORDER BY c.oid
 $$;
 

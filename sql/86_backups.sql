@@ -40,7 +40,7 @@ AS $$
 		s.moment, s.moment + CASE WHEN s.setting !~ '^-' THEN s.setting::interval END,
 		v.verified_at, CASE WHEN v.verified_at IS NOT NULL THEN 'conversion' END
 	FROM partshift.job j
-		JOIN pg_class c ON c.oid = j.relid AND c.relkind = 'r'
+		JOIN pg_class c ON c.oid = j.relid
 		JOIN pg_namespace n ON n.oid = c.relnamespace,
 		(SELECT current_setting('partshift.backup_retention'), clock_timestamp()) AS s (setting, moment),
 		LATERAL (SELECT CASE WHEN bool_and(v.equal) THEN max(v.verified_at) END AS verified_at
@@ -76,7 +76,7 @@ AS $$
 			ELSE 'expired' END,
 		b.kept_at, b.expires_at, b.verified_at, b.rows, b.missing, b.dropped_at
 	FROM partshift.backup b
-		LEFT JOIN pg_class c ON c.oid = b.relid AND c.reltype = b.row_type AND c.relkind = 'r'
+		LEFT JOIN pg_class c ON c.oid = b.relid AND c.reltype = b.row_type
 		LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
 	UNION ALL
 	SELECT c.oid, format('%I.%I', n.nspname, c.relname),
@@ -122,11 +122,11 @@ DECLARE
 	answer text;
 BEGIN
 	SELECT c.relowner, format(
-		'SELECT count(*) || '' '' || count(*) FILTER (WHERE NOT EXISTS (SELECT FROM %s n WHERE %s)) FROM ONLY %s b',
+		'SELECT count(*) || '' '' || count(*) FILTER (WHERE NOT EXISTS (SELECT FROM %s n WHERE %s)) FROM %s%s b',
 		format('%I.%I', dn.nspname, d.relname),
 		(SELECT string_agg(format('n.%1$I::text = b.%1$I::text', k.name), ' AND ')
 		 FROM partshift.job j, unnest(j.identity_columns) AS k (name) WHERE j.job_id = b.job_id),
-		format('%I.%I', n.nspname, c.relname))
+		CASE c.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END, format('%I.%I', n.nspname, c.relname))
 	INTO owner, query
 	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
 		pg_class d JOIN pg_namespace dn ON dn.oid = d.relnamespace
@@ -305,7 +305,9 @@ SELECT format('%I.%I', b.schema_name, b.name) AS backup, b.relation, b.job_id,
 		WHEN b.verified_at IS NULL THEN 'unverified'
 		ELSE 'expired' END AS state,
 	b.kept_at, b.expires_at, b.verified_at, b.verified_by, b.rows, b.missing,
-	CASE WHEN c.oid IS NOT NULL THEN pg_total_relation_size(c.oid) END AS bytes,
+	CASE c.relkind WHEN 'r' THEN pg_total_relation_size(c.oid)
+		WHEN 'p' THEN (SELECT sum(pg_total_relation_size(t.relid))::bigint
+					   FROM pg_partition_tree(c.oid) t) END AS bytes,
 	b.dropped_at
 FROM partshift.backup b
 	LEFT JOIN pg_class c ON c.oid = b.relid AND c.reltype = b.row_type
@@ -314,7 +316,9 @@ WHERE partshift.can_see(coalesce(c.relowner, b.owner))
 UNION ALL
 SELECT format('%I.%I', n.nspname, c.relname), format('%I.%I', j.schema_name, j.table_name),
 	j.job_id, pg_get_userbyid(c.relowner), 'mirrored', j.swapped_at, NULL, NULL, NULL, NULL, NULL,
-	pg_total_relation_size(c.oid), NULL
+	CASE c.relkind WHEN 'r' THEN pg_total_relation_size(c.oid)
+		WHEN 'p' THEN (SELECT sum(pg_total_relation_size(t.relid))::bigint
+					   FROM pg_partition_tree(c.oid) t) END, NULL
 FROM partshift.job j
 	JOIN pg_class c ON c.oid = j.relid
 	JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -166,7 +166,7 @@ AS $$
 	SELECT CASE WHEN partshift.is_number(k.type) THEN true
 		ELSE partshift.bound_rank(lower, k.type) <= n.rank
 			AND n.rank < partshift.bound_rank(upper, k.type) END
-	FROM partshift.managed m, partshift.key_of(m.relid, m.key_column) AS k,
+	FROM partshift.managed m, partshift.key_of(m.relid, m.key_column, '{}') AS k,
 		LATERAL (SELECT partshift.bound_rank(partshift.from_local(
 			now() AT TIME ZONE CASE WHEN k.type IN ('timestamptz'::regtype, 'uuid'::regtype)
 				THEN 'UTC' ELSE m.timezone END, k.type), k.type)) AS n (rank)
@@ -280,7 +280,9 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT 'warning', CASE s.state WHEN 'expired' THEN 'expired backup' ELSE 'unverified backup' END,
-		s.relation, s.backup, format('%s it takes: %s.', pg_size_pretty(pg_total_relation_size(s.relid)),
+		s.relation, s.backup, format('%s it takes: %s.', pg_size_pretty(
+			greatest(pg_total_relation_size(s.relid),
+				(SELECT sum(pg_total_relation_size(t.relid))::bigint FROM pg_partition_tree(s.relid) t))),
 			partshift.backup_reason(s.state)),
 		CASE s.state WHEN 'expired' THEN format('SELECT partshift.cleanup(dry_run => false, backup => %L)', s.backup)
 			ELSE format('SELECT partshift.verify_backup(%L)', s.backup) END

@@ -25,6 +25,7 @@
 #include "utils/timeout.h"
 
 #include "chore.h"
+#include "labels.h"
 #include "move.h"
 #include "privileges.h"
 #include "sql.h"
@@ -92,7 +93,7 @@ find_sibling(Oid relid)
 	Datum		values[1] = {ObjectIdGetDatum(relid)};
 
 	return ask_oid("SELECT partshift.sibling(m.relid,"
-				   " (partshift.key_of(m.relid, m.key_column)).type)"
+				   " (partshift.key_of(m.relid, m.key_column, '{}')).type)"
 				   " FROM partshift.managed AS m WHERE m.relid = $1",
 				   1, types, values);
 }
@@ -170,7 +171,10 @@ psh_chore_create(const PshManaged *table, const PshChore *chore)
 	sibling = find_sibling(table->relid);
 	leaf = make_table(table, chore);
 	if (OidIsValid(sibling) && owner_of(sibling) == owner_of(leaf))
+	{
 		psh_privileges_copy(sibling, leaf);
+		psh_labels_copy(sibling, leaf);
+	}
 	other = get_default_partition_oid(table->relid);
 	if (OidIsValid(other))
 	{

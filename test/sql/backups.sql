@@ -117,6 +117,7 @@ SELECT * FROM partshift.health('sick');
 INSERT INTO sick VALUES (NULL, 1);
 INSERT INTO sick SELECT now(), g FROM generate_series(1, 2000) g;
 SELECT severity, topic, object, detail, mend FROM partshift.health('sick');
+SELECT pg_stat_force_next_flush();
 ANALYZE sick;
 SELECT regexp_replace(leaf, '\d{4}', 'YYYY'), rows, bytes > 0, share > 0.5, status FROM partshift.leaves('sick') ORDER BY rows DESC, 1;
 SELECT table_name, partitions, used, rows, bytes > max_bytes, avg_bytes BETWEEN min_bytes AND max_bytes, stddev_bytes > 0 FROM partshift.distribution('sick');

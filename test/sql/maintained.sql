@@ -157,6 +157,8 @@ SELECT partshift.finalize(:job);
 CALL probe.await(format('status <> ''active'' FROM partshift.job WHERE job_id = %s', :job));
 SELECT action, object FROM partshift.maintain('conv');
 SELECT min(id), max(id) FROM conv;
+DO $$ BEGIN EXECUTE (SELECT 'DROP TABLE ' || backup FROM partshift.backups WHERE relation = 'public.conv' AND state = 'kept'); END $$;
+SELECT state FROM partshift.backups WHERE relation = 'public.conv';
 DROP TABLE conv, chunks;
 ALTER DEFAULT PRIVILEGES FOR ROLE regress_ps_keeper REVOKE ALL ON TABLES FROM PUBLIC;
 DROP ROLE regress_ps_keeper, regress_ps_reader;
