@@ -13,9 +13,9 @@ BEGIN
 	RAISE 'a trigger of % was fired', TG_RELNAME;
 END
 $$;
-/* The definition of a partition, with its name taken out. */
+/* The definition of a partition, with its name taken out, and what it has by itself from 17 on. */
 CREATE FUNCTION nameless(rel regclass) RETURNS SETOF text LANGUAGE sql AS $$
-	SELECT replace(replace(d, relname, 'LEAF'), 'LEAF_pkey1', 'LEAF_pkey')
+	SELECT replace(replace(d, relname, 'LEAF'), ' identity a', '')
 	FROM pg_class c, LATERAL (
 		SELECT probe.describe(c.oid) UNION ALL SELECT probe.storage(c.oid)
 		UNION ALL
@@ -87,7 +87,7 @@ SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'logs_p20260106'::regcl
 -- Rows that a foreign key refers to do not go; nothing else is held up by that.
 SET ROLE regress_ps_keeper;
 SELECT partshift.manage('logs', premake => 2, retention => '2 days');
-SELECT probe.refusal('SELECT partshift.maintain(''logs'', now => ''2026-01-07'')');
+SELECT regexp_replace(probe.refusal('SELECT partshift.maintain(''logs'', now => ''2026-01-07'')'), 'fkey_?1', 'fkeyN');
 SELECT action, object, status FROM partshift.maintenance WHERE run = (SELECT max(run) FROM partshift.maintenance);
 RESET ROLE;
 DROP TABLE remark;
