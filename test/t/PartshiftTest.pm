@@ -263,6 +263,7 @@ sub internal_names
 		SELECT format('%s: %s', t.tgrelid::regclass, t.tgname)
 		FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
 		WHERE p.pronamespace = 'partshift'::regnamespace
+			AND t.tgrelid <> 'partshift.job'::regclass
 		UNION ALL
 		SELECT nspname FROM pg_namespace WHERE nspname ~ '^partshift_'
 		ORDER BY 1});

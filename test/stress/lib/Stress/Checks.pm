@@ -241,6 +241,7 @@ sub leftovers
 		SELECT format('%s on %s', t.tgname, t.tgrelid::regclass)
 		FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
 		WHERE p.pronamespace = 'partshift'::regnamespace
+			AND t.tgrelid <> 'partshift.job'::regclass
 			AND NOT (p.proname ~ '^fill_' AND EXISTS (
 				SELECT FROM partshift.job AS j WHERE j.status = 'finalized'))
 		UNION ALL
