@@ -156,6 +156,38 @@ owner_of(Oid relid)
 }
 
 /*
+ * Lock the table, and its DEFAULT partition if it has one, which is returned.
+ *
+ * Then writers have to be kept from the table as a whole.  Who has decided
+ * that a row goes to DEFAULT, and waits for that, would find that it no longer
+ * takes the row, and fail.  Who waits for the table has yet to decide.
+ */
+static Oid
+lock_for_attach(const PshManaged *table)
+{
+	Oid			other = get_default_partition_oid(table->relid);
+
+	if (!OidIsValid(other))
+	{
+		LockRelationOid(table->relid, ShareUpdateExclusiveLock);
+		if (OidIsValid(get_default_partition_oid(table->relid)))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("table \"%s\" has a new DEFAULT partition",
+							table->name)));
+		return InvalidOid;
+	}
+	LockRelationOid(table->relid, ShareRowExclusiveLock);
+	if (get_default_partition_oid(table->relid) != other)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("table \"%s\" has another DEFAULT partition",
+						table->name)));
+	LockRelationOid(other, AccessExclusiveLock);
+	return other;
+}
+
+/*
  * Make a partition, with the rows of DEFAULT that belong to it.
  */
 void
@@ -167,7 +199,7 @@ psh_chore_create(const PshManaged *table, const PshChore *chore)
 	int64		moved = 0;
 
 	psh_txn_begin("creating a partition");
-	LockRelationOid(table->relid, ShareUpdateExclusiveLock);
+	LockRelationOid(table->relid, AccessShareLock);
 	sibling = find_sibling(table->relid);
 	leaf = make_table(table, chore);
 	if (OidIsValid(sibling) && owner_of(sibling) == owner_of(leaf))
@@ -175,17 +207,11 @@ psh_chore_create(const PshManaged *table, const PshChore *chore)
 		psh_privileges_copy(sibling, leaf);
 		psh_labels_copy(sibling, leaf);
 	}
-	other = get_default_partition_oid(table->relid);
-	if (OidIsValid(other))
-	{
-		LockRelationOid(other, AccessExclusiveLock);
-		enable_timeout_after(STATEMENT_TIMEOUT, LONGEST_HOLD);
-		if (get_rel_relkind(other) == RELKIND_RELATION)
-			moved = psh_move_rows(other, leaf, table->column, chore->lower,
-								  chore->upper, table->move_rows);
-	}
-	else
-		enable_timeout_after(STATEMENT_TIMEOUT, LONGEST_HOLD);
+	other = lock_for_attach(table);
+	enable_timeout_after(STATEMENT_TIMEOUT, LONGEST_HOLD);
+	if (OidIsValid(other) && get_rel_relkind(other) == RELKIND_RELATION)
+		moved = psh_move_rows(other, leaf, table->column, chore->lower,
+							  chore->upper, table->move_rows);
 	attach_table(table, chore, leaf, sibling);
 	psh_chore_log(table, chore->action, chore->object, "done", moved, NULL,
 				  psprintf("from %s to %s", chore->lower, chore->upper));
@@ -259,7 +285,8 @@ rollback_promised(Oid relid)
 /*
  * Detach a partition.  What is to become of it is noted in the transaction
  * that detaches it, or before a statement that has transactions of its own.
- * One that somebody else began to detach is not ours to drop.
+ * That is not tried twice: what it has begun ends only when others have.  One
+ * that somebody else began to detach is not ours to drop.
  */
 void
 psh_chore_detach(const PshManaged *table, const PshChore *chore)
@@ -270,6 +297,10 @@ psh_chore_detach(const PshManaged *table, const PshChore *chore)
 	char	   *way;
 	bool		alone;
 
+	if (chore->begun)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("transactions still use the table")));
 	psh_txn_begin("detaching a partition");
 	way = detach_way(table->relid);
 	alone = !chore->pending && strcmp(way, "concurrently") == 0;
@@ -305,6 +336,7 @@ psh_chore_detach(const PshManaged *table, const PshChore *chore)
 
 	if (alone && command)
 	{
+		((PshChore *) chore)->begun = true;
 		psh_sql_run_alone(command, DETACH_PATIENCE);
 		psh_txn_begin("detaching a partition");
 		psh_chore_log(table, chore->action, chore->object, "done", -1, NULL,

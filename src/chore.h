@@ -29,7 +29,8 @@ typedef struct PshChore
 	char	   *upper;
 	char	   *sqlstate;		/* NULL, or why it is not even tried */
 	char	   *problem;
-	bool		pending;		/* a DETACH that was begun */
+	bool		pending;		/* a DETACH that was begun before */
+	bool		begun;			/* that we have begun */
 } PshChore;
 
 extern void psh_chore_log(const PshManaged *table, const char *action,

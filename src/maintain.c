@@ -45,6 +45,9 @@ static TimestampTz moment;
 /* A DETACH was begun that cannot be ended while somebody waits for us. */
 static bool left_pending = false;
 
+/* One of this table was begun and not ended: the server allows no other. */
+static bool blocked;
+
 static void
 describe_error(void *arg)
 {
@@ -111,7 +114,8 @@ do_chore(void (*action) (const PshManaged *, const PshChore *),
 		rest *= 1.5;
 	}
 	log_alone(table, chore->action, chore->object,
-			  i == TRIES ? "deferred" : "failed",
+			  i == TRIES || failure->sqlerrcode == ERRCODE_OBJECT_IN_USE ?
+			  "deferred" : "failed",
 			  unpack_sql_state(failure->sqlerrcode),
 			  failure->detail ?
 			  psprintf("%s (%s)", failure->message, failure->detail) :
@@ -176,15 +180,26 @@ list_chores(PshManaged *table)
 static void
 detach(PshManaged *table, PshChore *chore)
 {
+	if (blocked)
+	{
+		log_alone(table, chore->action, chore->object, "deferred", "55006",
+				  "Another partition has to be detached first.");
+		return;
+	}
 	if (chore->pending && TransactionIdIsValid(order->waiting))
 	{
-		left_pending = true;
+		blocked = left_pending = true;
 		log_alone(table, chore->action, chore->object, "deferred", "55006",
 				  "It goes on after the transaction that waits for this.");
 		return;
 	}
 	if (do_chore(psh_chore_detach, table, chore))
 		(void) do_chore(psh_chore_retire, table, chore);
+	else if (chore->pending || chore->begun)
+	{
+		blocked = true;
+		left_pending = TransactionIdIsValid(order->waiting);
+	}
 }
 
 static void
@@ -237,6 +252,7 @@ maintain_table(PshManaged *table)
 	LOCKTAG		tag;
 
 	all.action = "list";
+	blocked = false;
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, table->relid, 0,
 						 LOCK_CLASS_MAINTAIN);
 	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
