@@ -96,16 +96,18 @@ psh_ending_finalize(PshJob *job)
 	psh_txn_begin("finalize");
 	locked = psh_job_lock(job->id);
 	(void) psh_source_lock(locked->relid, AccessExclusiveLock);
-	if (keeps_legacy(locked->id))
-		keep_backup(locked->id);
-	else if (get_rel_name(locked->relid) != NULL)
+	if (!keeps_legacy(locked->id) && get_rel_name(locked->relid) != NULL)
 		psh_sql_run(InvalidOid,
 					psprintf("DROP TABLE %s",
 							 quote_qualified_identifier(get_namespace_name(get_rel_namespace(locked->relid)),
 														get_rel_name(locked->relid))));
 	else
+	{
 		psh_sql_run_steps("SELECT run_as, command"
 						  " FROM partshift.retire_commands($1)", locked->id);
+		if (keeps_legacy(locked->id))
+			keep_backup(locked->id);
+	}
 	end_job(locked->id, "finalized");
 	psh_txn_commit();
 	return PSH_STEP_FINISHED;
