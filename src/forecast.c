@@ -17,6 +17,7 @@
 #include "access/hio.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "catalog/catalog.h"
 #include "catalog/partition.h"
 #include "catalog/pg_tablespace.h"
 #include "commands/cluster.h"
@@ -253,7 +254,7 @@ run_pass(Pass *pass, Relation source)
 Datum
 partshift_calibrate(PG_FUNCTION_ARGS)
 {
-	Relation	source = table_open(PG_GETARG_OID(0), AccessShareLock);
+	Relation	source;
 	bool		was_active = VacuumCostActive;
 	int			was_balance = VacuumCostBalance;
 	Pass		read = {0};
@@ -265,6 +266,18 @@ partshift_calibrate(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	PreventCommandIfReadOnly("a timed copy");
+	if (get_rel_relkind(PG_GETARG_OID(0)) != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("relation with OID %u is not a table",
+						PG_GETARG_OID(0))));
+	source = table_open(PG_GETARG_OID(0), AccessShareLock);
+	if (source->rd_tableam != GetHeapamTableAmRoutine() ||
+		IsCatalogRelation(source) || RelationUsesLocalBuffers(source))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("cannot copy a sample of \"%s\"",
+						RelationGetRelationName(source))));
 	PG_TRY();
 	{
 		VacuumCostActive = true;

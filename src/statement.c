@@ -17,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/analyze.h"
@@ -284,6 +285,12 @@ partshift_judge_statement(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	if (get_rel_name(judgement.relid) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist",
+						judgement.relid)));
+	(void) GetUserNameFromId(PG_GETARG_OID(2), false);
 	judgement.key = key_columns(judgement.relid, PG_GETARG_ARRAYTYPE_P(4));
 	judgement.prunes = true;
 	psh_user_switch(PG_GETARG_OID(2), true, &saved);
