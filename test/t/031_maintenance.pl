@@ -104,11 +104,11 @@ INSERT INTO child VALUES (:id);
 UPDATE ahead SET n = n + 1 WHERE id = :id;
 UPDATE ahead SET n = n + 1 WHERE id = :id - 7;
 SQL
-	for (1 .. 4)
+	for (1 .. 12)
 	{
 		my $before = query('SELECT last_value FROM ahead_id');
 
-		await($node, "SELECT last_value > $before + 500 FROM ahead_id");
+		await($node, "SELECT last_value > $before + 200 FROM ahead_id");
 		query('SELECT partshift.maintain()');
 	}
 	load_stop($load, 'ahead');
