@@ -31,6 +31,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
+#include "utils/syscache.h"
 
 #include "sql.h"
 
@@ -171,18 +172,28 @@ partshift_read_expression(PG_FUNCTION_ARGS)
 {
 	char	   *words = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	char	   *option = text_to_cstring(PG_GETARG_TEXT_PP(4));
-	Relation	rel = table_open(PG_GETARG_OID(0), AccessShareLock);
+	Relation	rel = try_table_open(PG_GETARG_OID(0), AccessShareLock);
+	Oid			type = PG_GETARG_OID(2);
 	TupleDesc	desc;
 	Datum		values[5];
 	bool		nulls[5] = {0};
 	Node	   *node;
 	PshUser		saved;
 
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist",
+						PG_GETARG_OID(0))));
+	if (OidIsValid(type) &&
+		!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("type with OID %u does not exist", type)));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	psh_user_switch(rel->rd_rel->relowner, true, &saved);
-	node = read_expression(rel, words, PG_GETARG_OID(2), PG_GETARG_INT32(3),
-						   option);
+	node = read_expression(rel, words, type, PG_GETARG_INT32(3), option);
 	values[0] = ObjectIdGetDatum(exprType(node));
 	values[1] = Int32GetDatum(exprTypmod(node));
 	values[2] = ObjectIdGetDatum(exprCollation(node));

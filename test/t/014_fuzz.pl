@@ -81,6 +81,7 @@ query(<<'SQL');
 	INSERT INTO public.value SELECT 'regclass', value FROM public.value WHERE type = 'oid';
 	INSERT INTO public.value SELECT t, v FROM (VALUES
 		('integer', '{0, 1, 2, 3, -1, 63, 2147483647, -2147483648}'::text[]),
+		('bigint', '{0, 1, 2, -1, 9223372036854775807, -9223372036854775808}'),
 		('numeric', '{0, 1, -1, NaN, Infinity, 1e400, 0.000000001}'),
 		('double precision', '{0, 1, -1, NaN, Infinity, -Infinity, 1e308, 1e-300}'),
 		('boolean', '{true, false}'),
@@ -110,9 +111,9 @@ query(<<'SQL');
 	INSERT INTO public.value SELECT DISTINCT ON (t) t, '(' || repeat(',', n - 1) || ')' FROM (
 		SELECT c.oid::regclass::text, (SELECT count(*) FROM pg_attribute a
 			WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)::integer
-		FROM pg_class c WHERE c.relnamespace = 'partshift'::regnamespace AND c.relkind IN ('c', 'r')
-			OR c.oid = 'pg_constraint'::regclass) x (t, n);
-	INSERT INTO public.value SELECT t || '[]', v FROM unnest('{partshift.leaf, partshift.finding}'::text[]) t,
+		FROM pg_class c WHERE c.relnamespace = 'partshift'::regnamespace AND c.relkind IN ('c', 'r', 'v')
+			OR c.oid IN ('pg_constraint'::regclass, 'pg_attribute'::regclass)) x (t, n);
+	INSERT INTO public.value SELECT t || '[]', v FROM unnest('{partshift.leaf, partshift.finding, partshift.stretch}'::text[]) t,
 		unnest('{"{}", "{NULL}", "{{NULL,NULL}}"}'::text[]) v;
 	INSERT INTO public.value SELECT '"any"', '1';
 	INSERT INTO public.value SELECT 'pg_node_tree', NULL;
