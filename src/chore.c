@@ -191,7 +191,7 @@ lock_for_attach(const PshManaged *table)
  * Make a partition, with the rows of DEFAULT that belong to it.
  */
 void
-psh_chore_create(const PshManaged *table, const PshChore *chore)
+psh_chore_create(PshManaged *table, PshChore *chore)
 {
 	Oid			sibling;
 	Oid			other;
@@ -289,7 +289,7 @@ rollback_promised(Oid relid)
  * that somebody else began to detach is not ours to drop.
  */
 void
-psh_chore_detach(const PshManaged *table, const PshChore *chore)
+psh_chore_detach(PshManaged *table, PshChore *chore)
 {
 	MemoryContext keep = CurrentMemoryContext;
 	Oid			run_as = InvalidOid;
@@ -336,7 +336,7 @@ psh_chore_detach(const PshManaged *table, const PshChore *chore)
 
 	if (alone && command)
 	{
-		((PshChore *) chore)->begun = true;
+		chore->begun = true;
 		psh_sql_run_alone(command, DETACH_PATIENCE);
 		psh_txn_begin("detaching a partition");
 		psh_chore_log(table, chore->action, chore->object, "done", -1, NULL,
@@ -351,7 +351,7 @@ psh_chore_detach(const PshManaged *table, const PshChore *chore)
  * that it was.
  */
 void
-psh_chore_retire(const PshManaged *table, const PshChore *chore)
+psh_chore_retire(PshManaged *table, PshChore *chore)
 {
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(chore->leaf)};
@@ -390,7 +390,7 @@ psh_chore_retire(const PshManaged *table, const PshChore *chore)
  * Drop a backup, if under the lock it still may be dropped.
  */
 void
-psh_chore_drop_backup(const PshManaged *table, const PshChore *chore)
+psh_chore_drop_backup(PshManaged *table, PshChore *chore)
 {
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(table->relid)};
@@ -413,7 +413,7 @@ psh_chore_drop_backup(const PshManaged *table, const PshChore *chore)
  * Gather statistics of the table as a whole, which autovacuum does not do.
  */
 void
-psh_chore_analyze(const PshManaged *table, const PshChore *chore)
+psh_chore_analyze(PshManaged *table, PshChore *chore)
 {
 	MemoryContext keep = CurrentMemoryContext;
 

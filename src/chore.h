@@ -36,11 +36,11 @@ typedef struct PshChore
 extern void psh_chore_log(const PshManaged *table, const char *action,
 						  const char *object, const char *status, int64 rows,
 						  const char *sqlstate, const char *detail);
-extern void psh_chore_create(const PshManaged *table, const PshChore *chore);
-extern void psh_chore_detach(const PshManaged *table, const PshChore *chore);
-extern void psh_chore_retire(const PshManaged *table, const PshChore *chore);
-extern void psh_chore_drop_backup(const PshManaged *table,
-								  const PshChore *chore);
-extern void psh_chore_analyze(const PshManaged *table, const PshChore *chore);
+extern void psh_chore_create(PshManaged *table, PshChore *chore);
+extern void psh_chore_detach(PshManaged *table, PshChore *chore);
+extern void psh_chore_retire(PshManaged *table, PshChore *chore);
+extern void psh_chore_drop_backup(PshManaged *table,
+								  PshChore *chore);
+extern void psh_chore_analyze(PshManaged *table, PshChore *chore);
 
 #endif							/* PARTSHIFT_CHORE_H */

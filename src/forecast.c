@@ -220,7 +220,6 @@ run_pass(Pass *pass, Relation source)
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(source);
 	BlockNumber stride = nblocks / SAMPLES;
-	int			i;
 
 	if (pass->target)
 	{
@@ -232,7 +231,7 @@ run_pass(Pass *pass, Relation source)
 	if (stride < SAMPLE_BLOCKS)
 		scan_place(pass, source, 0, Min(nblocks, SAMPLES * SAMPLE_BLOCKS));
 	else
-		for (i = 0; i < SAMPLES && (i == 0 || elapsed(pass) < SAMPLE_MS); i++)
+		for (int i = 0; i < SAMPLES && (i == 0 || elapsed(pass) < SAMPLE_MS); i++)
 			scan_place(pass, source, stride * i, SAMPLE_BLOCKS);
 	if (pass->target)
 	{

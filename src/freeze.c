@@ -32,27 +32,13 @@
 #include "sql.h"
 
 static bool
-freeze_tuples(Page page)
+freeze_tuple(HeapTupleHeader tuple)
 {
-	OffsetNumber last = PageGetMaxOffsetNumber(page);
-	OffsetNumber i;
-	bool		changed = false;
-
-	for (i = FirstOffsetNumber; i <= last; i = OffsetNumberNext(i))
-	{
-		ItemId		item = PageGetItemId(page, i);
-		HeapTupleHeader tuple;
-
-		if (!ItemIdIsNormal(item))
-			continue;
-		tuple = (HeapTupleHeader) PageGetItem(page, item);
-		if (HeapTupleHeaderXminFrozen(tuple) ||
-			!TransactionIdDidCommit(HeapTupleHeaderGetRawXmin(tuple)))
-			continue;
-		HeapTupleHeaderSetXminFrozen(tuple);
-		changed = true;
-	}
-	return changed;
+	if (HeapTupleHeaderXminFrozen(tuple) ||
+		!TransactionIdDidCommit(HeapTupleHeaderGetRawXmin(tuple)))
+		return false;
+	HeapTupleHeaderSetXminFrozen(tuple);
+	return true;
 }
 
 static void
@@ -61,10 +47,24 @@ freeze_block(Relation rel, BlockNumber block, BufferAccessStrategy strategy)
 	Buffer		buffer = ReadBufferExtended(rel, MAIN_FORKNUM, block,
 											RBM_NORMAL, strategy);
 	GenericXLogState *state;
+	Page		page;
+	OffsetNumber last;
+	OffsetNumber i;
+	bool		changed = false;
 
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
 	state = GenericXLogStart(rel);
-	if (freeze_tuples(GenericXLogRegisterBuffer(state, buffer, 0)))
+	page = GenericXLogRegisterBuffer(state, buffer, 0);
+	last = PageGetMaxOffsetNumber(page);
+	for (i = FirstOffsetNumber; i <= last; i = OffsetNumberNext(i))
+	{
+		ItemId		item = PageGetItemId(page, i);
+
+		if (ItemIdIsNormal(item) &&
+			freeze_tuple((HeapTupleHeader) PageGetItem(page, item)))
+			changed = true;
+	}
+	if (changed)
 		(void) GenericXLogFinish(state);
 	else
 		GenericXLogAbort(state);

@@ -56,11 +56,11 @@ describe_error(void *arg)
 
 /* Do it, once; the error that ended it, or NULL. */
 static ErrorData *
-try_chore(void (*action) (const PshManaged *, const PshChore *),
-		  PshManaged *table, const PshChore *chore)
+try_chore(void (*action) (PshManaged *, PshChore *),
+		  PshManaged *table, PshChore *chore)
 {
 	MemoryContext context = CurrentMemoryContext;
-	ErrorData  *failure = NULL;
+	ErrorData  *volatile failure = NULL;
 	ErrorContextCallback callback;
 
 	callback.callback = describe_error;
@@ -95,8 +95,8 @@ log_alone(const PshManaged *table, const char *action, const char *object,
 
 /* Do it, in several tries if need be, and log it if it could not be done. */
 static bool
-do_chore(void (*action) (const PshManaged *, const PshChore *),
-		 PshManaged *table, const PshChore *chore)
+do_chore(void (*action) (PshManaged *, PshChore *),
+		 PshManaged *table, PshChore *chore)
 {
 	double		rest = FIRST_RETRY_MS;
 	ErrorData  *failure = NULL;
@@ -219,13 +219,13 @@ do_one(PshManaged *table, PshChore *chore)
 }
 
 static void
-do_all(const PshManaged *table, const PshChore *unused)
+do_all(PshManaged *table, PshChore *unused)
 {
-	List	   *chores = list_chores((PshManaged *) table);
+	List	   *chores = list_chores(table);
 	ListCell   *cell;
 
 	foreach(cell, chores)
-		do_one((PshManaged *) table, lfirst(cell));
+		do_one(table, lfirst(cell));
 }
 
 static void

@@ -10,6 +10,6 @@
 
 #include "launch.h"
 
-extern void psh_maintain(const PshOrder *order);
+extern void psh_maintain(const PshOrder *what);
 
 #endif							/* PARTSHIFT_MAINTAIN_H */

@@ -159,7 +159,6 @@ constraint_columns(Oid constraint)
 	Datum		array;
 	bool		isnull;
 	int			n;
-	int			i;
 
 	if (!HeapTupleIsValid(tuple))
 		return NIL;
@@ -169,7 +168,7 @@ constraint_columns(Oid constraint)
 	{
 		deconstruct_array(DatumGetArrayTypeP(array), INT2OID, 2, true,
 						  TYPALIGN_SHORT, &elements, NULL, &n);
-		for (i = 0; i < n; i++)
+		for (int i = 0; i < n; i++)
 			columns = lappend_int(columns, DatumGetInt16(elements[i]));
 	}
 	ReleaseSysCache(tuple);
