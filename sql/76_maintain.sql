@@ -166,8 +166,10 @@ AS $$
 		coalesce(w.message, 'from ' || c.lower || ' to ' || c.upper)
 	FROM partshift.maintained_tables(relid, role) AS t
 		JOIN partshift.managed m ON m.relid = t.relation,
-		partshift.list_chores(t.relation, moment) AS c,
+		partshift.list_chores(t.relation, moment) WITH ORDINALITY
+			AS c (action, object, leaf, lower, upper, rows, problem, place),
 		partshift.why_not(c.problem, m, c.rows) AS w
+	ORDER BY t.relation, c.place
 $$;
 
 COMMENT ON FUNCTION partshift.dry_run(oid, oid, timestamptz) IS

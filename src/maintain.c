@@ -142,10 +142,11 @@ list_chores(PshManaged *table)
 					  " w.code, w.message, m.key_column, m.move_rows,"
 					  " i.inhdetachpending"
 					  " FROM partshift.managed AS m,"
-					  " partshift.list_chores(m.relid, $2) AS c"
+					  " partshift.list_chores(m.relid, $2) WITH ORDINALITY AS c"
+					  " (action, object, leaf, lower, upper, rows, problem, place)"
 					  " LEFT JOIN pg_inherits AS i ON i.inhrelid = c.leaf,"
 					  " partshift.why_not(c.problem, m, c.rows) AS w"
-					  " WHERE m.relid = $1",
+					  " WHERE m.relid = $1 ORDER BY c.place",
 					  2, types, values, NULL);
 	MemoryContextSwitchTo(keep);
 	for (i = 0; i < n; i++)
