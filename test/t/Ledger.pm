@@ -147,6 +147,26 @@ sub _draw
 	return (@sql, "UPDATE mark SET n = $c->{n} WHERE client = $c->{number}");
 }
 
+# The number of the last transaction that is there, by a new connection; the
+# server may go once more before it has answered.
+sub _mark_again
+{
+	my ($c) = @_;
+	my $mark;
+
+	until (defined $mark)
+	{
+		eval { $c->{dbh}->disconnect };
+		$c->{dbh} = _connect($c->{node});
+		eval {
+			($mark) = $c->{dbh}->selectrow_array(
+				"SELECT n FROM mark WHERE client = $c->{number}");
+			1;
+		} or $c->{dbh}->ping and die $@;
+	}
+	return $mark;
+}
+
 # One transaction; true when it has committed.
 sub _transaction
 {
@@ -167,10 +187,7 @@ sub _transaction
 		return 0;
 	}
 	$c->{lost}++;
-	eval { $dbh->disconnect };
-	$c->{dbh} = _connect($c->{node});
-	($mark) = $c->{dbh}
-	  ->selectrow_array("SELECT n FROM mark WHERE client = $c->{number}");
+	$mark = _mark_again($c);
 	push @{ $c->{wrong} }, "transaction $c->{acknowledged} was acknowledged,"
 	  . " and the last that is there is $mark"
 	  if $mark < $c->{acknowledged};
