@@ -263,20 +263,20 @@ subtest 'no slot is left' => sub {
 		'f', 'no order is noted');
 	like(job_state($node, $waits{v}), qr/paused/, 'the job is still paused');
 
-	# The launcher has one slot, who looks for jobs the other: a leader has
-	# none, which resume() mends.
+	# The launcher has one slot and keeps it, who looks for jobs the other: a
+	# leader has none, which resume() mends, without helpers.
 	$from = -s $node->logfile;
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'partshift'\n");
 	$node->restart;
 	$node->wait_for_log(qr/could not resume conversion job $job\b/, $from);
 	await($node, "SELECT count(*) = 0 FROM pg_stat_activity
-		WHERE backend_type ~ '^partshift'");
+		WHERE backend_type = 'partshift worker'");
 	is(job_state($node, $job), 'copy, active', 'the job waits for a slot');
 	$holder = hold($node, 'LOCK TABLE ' . leaf() . ' IN ROW EXCLUSIVE MODE');
 	fast($node, $job);
 	resume();
 	in_phase('index');
-	killed('helper');
+	killed('leader');
 	$holder->{run}->kill_kill;
 	in_phase('done');
 	both_equal();
