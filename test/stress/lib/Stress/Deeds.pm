@@ -229,7 +229,7 @@ sub forbidden
 		"COMMENT ON COLUMN $t.n IS 'number'", "ALTER TABLE $t DISABLE TRIGGER ALL",
 		"CREATE FUNCTION stress.v($t) RETURNS integer LANGUAGE sql AS 'SELECT 1'",
 		'DROP INDEX stress.t_own',
-		$leaf ? "ALTER TABLE $leaf SET (fillfactor = 60)" : (), $log ? "DROP TABLE $log" : ());
+		$leaf ? "ALTER TABLE $leaf SET (fillfactor = 60)" : (), $log ? "ALTER TABLE $log ADD more integer" : ());
 
 	if (!$o->_patient('BEGIN', $sql))
 	{
