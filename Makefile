@@ -56,6 +56,7 @@ OBJS = \
 	src/statement.o \
 	src/swap.o \
 	src/throttle.o \
+	src/trigcache.o \
 	src/triggers.o \
 	src/truncate.o \
 	src/vacuum.o \

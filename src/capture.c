@@ -25,6 +25,7 @@
 
 #include "capture.h"
 #include "lookup.h"
+#include "trigcache.h"
 
 PG_FUNCTION_INFO_V1(partshift_capture_row);
 
@@ -51,6 +52,17 @@ psh_log_open(Oid relid, LOCKMODE lockmode, int n, const Oid *types)
 	return log;
 }
 
+static void
+append(Relation log, TupleTableSlot *slot, int n, const Datum *identity)
+{
+	Assert(slot->tts_tupleDescriptor->natts == n);
+	memcpy(slot->tts_values, identity, sizeof(Datum) * n);
+	memset(slot->tts_isnull, false, sizeof(bool) * n);
+	ExecStoreVirtualTuple(slot);
+	table_tuple_insert(log, slot, GetCurrentCommandId(true), 0, NULL);
+	ExecClearTuple(slot);
+}
+
 /*
  * Append an identity to a log table, whose columns are the identity's.  The
  * caller holds ROW EXCLUSIVE on it.
@@ -61,12 +73,32 @@ psh_log_append(Relation log, int n, const Datum *identity)
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(log),
 													&TTSOpsVirtual);
 
-	Assert(slot->tts_tupleDescriptor->natts == n);
-	memcpy(slot->tts_values, identity, sizeof(Datum) * n);
-	memset(slot->tts_isnull, false, sizeof(bool) * n);
-	ExecStoreVirtualTuple(slot);
-	table_tuple_insert(log, slot, GetCurrentCommandId(true), 0, NULL);
+	append(log, slot, n, identity);
 	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* Open the log for a row; what was found out about it is kept. */
+static Relation
+open_log(PshTriggerCache *cache)
+{
+	PshProjection *row = cache->events;
+	MemoryContext caller;
+	Relation	log;
+
+	if (cache->entry)
+	{
+		log = try_table_open(cache->target, RowExclusiveLock);
+		if (log && psh_trigcache_is_current(cache))
+			return log;
+		if (log)
+			table_close(log, NoLock);
+	}
+	log = psh_log_open(cache->target, RowExclusiveLock, row->n, row->types);
+	caller = MemoryContextSwitchTo(cache->context);
+	cache->entry = MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(log)),
+											&TTSOpsVirtual);
+	MemoryContextSwitchTo(caller);
+	return log;
 }
 
 /*
@@ -76,6 +108,7 @@ Datum
 partshift_capture_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *event = (TriggerData *) fcinfo->context;
+	PshTriggerCache *cache;
 	PshProjection *row;
 	Datum		first[INDEX_MAX_KEYS];
 	Datum		second[INDEX_MAX_KEYS];
@@ -89,24 +122,21 @@ partshift_capture_row(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called as an AFTER ROW trigger",
 						"partshift.capture_row")));
-	psh_trigger_check(event->tg_trigger, false);
+	cache = psh_trigcache_begin(event->tg_trigger, event->tg_relation, false);
+	row = cache->events;
 	update = TRIGGER_FIRED_BY_UPDATE(event->tg_event);
-	row = psh_projection_make(event->tg_relation,
-							  psh_trigger_identity(event->tg_trigger),
-							  psh_trigger_computed(event->tg_trigger));
 	placed[0] = psh_projection_identity(row, event->tg_trigslot, first);
 	placed[1] = update &&
 		psh_projection_identity(row, event->tg_newslot, second);
 
-	log = psh_log_open(psh_trigger_target(event->tg_trigger),
-					   RowExclusiveLock, row->n, row->types);
+	log = open_log(cache);
 	if (placed[0])
-		psh_log_append(log, row->n, first);
+		append(log, cache->entry, row->n, first);
 	if (placed[1] && !(placed[0] && psh_projection_equal(row, first, second)))
-		psh_log_append(log, row->n, second);
+		append(log, cache->entry, row->n, second);
 	table_close(log, NoLock);
-	psh_projection_end(row);
+	psh_trigcache_end(cache);
 	if (!placed[update] && !TRIGGER_FIRED_BY_DELETE(event->tg_event))
-		psh_unplaced_note(psh_trigger_job(event->tg_trigger));
+		psh_unplaced_note(cache->job_id);
 	return PointerGetDatum(NULL);
 }

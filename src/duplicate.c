@@ -23,6 +23,7 @@
 
 #include "compat.h"
 #include "duplicate.h"
+#include "sql.h"
 
 /* Whether two unique indexes of two tables are of the same columns. */
 static bool
@@ -211,16 +212,21 @@ holder_stays(PshTable *authority, PshLeaf *leaf, Relation index,
 bool
 psh_duplicate_stays(PshTable *authority, PshLeaf *leaf, Relation from)
 {
+	bool		stays = false;
+	PshUser		saved;
 	int			i;
 
-	for (i = 0; i < leaf->nindexes; i++)
+	if (leaf->conflicts == NIL)
+		return false;
+	psh_user_switch(leaf->rel->rd_rel->relowner, true, &saved);
+	for (i = 0; i < leaf->nindexes && !stays; i++)
 	{
 		Oid			indexid = RelationGetRelid(leaf->indexes[i]);
 
-		if (list_member_oid(leaf->conflicts, indexid) &&
+		stays = list_member_oid(leaf->conflicts, indexid) &&
 			!keeps_unique(from, indexid) &&
-			holder_stays(authority, leaf, leaf->indexes[i], leaf->infos[i]))
-			return true;
+			holder_stays(authority, leaf, leaf->indexes[i], leaf->infos[i]);
 	}
-	return false;
+	psh_user_restore(&saved);
+	return stays;
 }

@@ -16,7 +16,14 @@
  * waiting and without raising: a stale row that awaits reconcile may still
  * hold the value.
  *
- * The caller has become the owner of the table, for index expressions.
+ * Expressions of indexes run as the owner of the table that has them, in a
+ * security-restricted operation.
+ *
+ * A trigger opens the same tables for each row, a million times if need be.
+ * What has to be worked out for that, all but the locks and the relations
+ * themselves, can be kept from row to row: a table that is kept is closed like
+ * any other, and reopened.  What is kept of a leaf is as good as the
+ * relation cache's entry that it was made from, see trigcache.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,41 +41,57 @@
 
 #include "compat.h"
 #include "leaf.h"
+#include "sql.h"
+#include "trigcache.h"
+
+/*
+ * A slot with a descriptor of its own: the relation's would be pinned only as
+ * long as the resource owner of this call lives.
+ */
+static TupleTableSlot *
+make_slot(Relation rel, const TupleTableSlotOps *ops)
+{
+	return MakeSingleTupleTableSlot(CreateTupleDescCopyConstr(RelationGetDescr(rel)),
+									ops);
+}
 
 static void
-open_indexes(PshLeaf *leaf)
+prepare_indexes(PshLeaf *leaf)
 {
 	List	   *list = RelationGetIndexList(leaf->rel);
 	ListCell   *cell;
 
 	leaf->indexes = palloc(sizeof(Relation) * Max(list_length(list), 1));
 	leaf->infos = palloc(sizeof(IndexInfo *) * Max(list_length(list), 1));
+	leaf->indexids = list;
 	foreach(cell, list)
 	{
 		Relation	index = index_open(lfirst_oid(cell), RowExclusiveLock);
 		IndexInfo  *info = BuildIndexInfo(index);
 
-		leaf->indexes[leaf->nindexes] = index;
-		leaf->infos[leaf->nindexes] = info;
-		leaf->nindexes++;
-		if (leaf->estate == NULL &&
-			(info->ii_Expressions != NIL || info->ii_Predicate != NIL))
-			leaf->estate = CreateExecutorState();
+		psh_trigcache_watch(lfirst_oid(cell));
+		leaf->infos[leaf->nindexes++] = info;
+		if (info->ii_Expressions != NIL || info->ii_Predicate != NIL)
+			leaf->evaluates = true;
+		index_close(index, NoLock);
 	}
-	list_free(list);
 }
 
+/* Work out what is needed of a leaf, whose relation is open. */
 static PshLeaf *
-leaf_open(PshTable *table, Relation rel)
+leaf_prepare(PshTable *table, Relation rel)
 {
 	PshLeaf    *leaf = palloc0(sizeof(PshLeaf));
 	PshProjection *projection = psh_projection_make(rel, table->identity,
 													table->computed);
 
 	leaf->rel = rel;
+	leaf->relid = RelationGetRelid(rel);
+	leaf->generation = psh_trigcache_generation();
+	psh_trigcache_watch(leaf->relid);
 	leaf->columns = projection->columns;
 	psh_identity_check(rel, leaf->columns, projection->nown, table->types);
-	leaf->key = psh_key_open(rel, leaf->columns, projection->nown,
+	leaf->key = psh_key_make(rel, leaf->columns, projection->nown,
 							 table->lockmode);
 	if (table->computed)
 		leaf->projection = projection;
@@ -77,24 +100,73 @@ leaf_open(PshTable *table, Relation rel)
 		leaf->fill_place = psh_computed_place(leaf->fill, table->identity);
 	leaf->exact = leaf->key && leaf->key->nkeys == table->nidentity &&
 		rel->rd_rel->relispartition;
-	leaf->found = table_slot_create(rel, NULL);
+	leaf->found = make_slot(rel, table_slot_callbacks(rel));
 	if (table->for_write)
 	{
-		leaf->row = MakeSingleTupleTableSlot(RelationGetDescr(rel),
-											 &TTSOpsVirtual);
-		open_indexes(leaf);
+		leaf->row = make_slot(rel, &TTSOpsVirtual);
+		prepare_indexes(leaf);
 	}
 	return leaf;
 }
 
 static void
-leaf_close(PshLeaf *leaf)
+open_indexes(PshTable *table, PshLeaf *leaf)
 {
 	int			i;
 
-	ExecDropSingleTupleTableSlot(leaf->found);
+	for (i = 0; i < leaf->nindexes; i++)
+	{
+		IndexInfo  *info = leaf->infos[i];
+
+		leaf->indexes[i] = index_open(list_nth_oid(leaf->indexids, i),
+									  RowExclusiveLock);
+		/* These may point to what was open before. */
+		info->ii_Context = table->scratch;
+		info->ii_AmCache = NULL;
+		info->ii_ExpressionsState = NIL;
+		info->ii_PredicateState = NULL;
+	}
+	if (leaf->evaluates)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(table->scratch);
+
+		leaf->estate = CreateExecutorState();
+		MemoryContextSwitchTo(caller);
+	}
+}
+
+/* Open heap i, of which something may have been kept. */
+static PshLeaf *
+leaf_open(PshTable *table, int i, Relation rel)
+{
+	PshLeaf    *leaf = table->leaves[i];
+
+	if (leaf && leaf->relid == RelationGetRelid(rel) &&
+		leaf->generation == psh_trigcache_generation())
+		leaf->rel = rel;
+	else
+	{
+		MemoryContext caller = MemoryContextSwitchTo(table->context);
+
+		leaf = table->leaves[i] = leaf_prepare(table, rel);
+		MemoryContextSwitchTo(caller);
+	}
+	if (leaf->key)
+		psh_key_open(leaf->key, table->lockmode);
+	open_indexes(table, leaf);
+	leaf->next_open = table->open_leaves;
+	table->open_leaves = leaf;
+	return leaf;
+}
+
+static void
+leaf_close(PshTable *table, PshLeaf *leaf)
+{
+	int			i;
+
+	ExecClearTuple(leaf->found);
 	if (leaf->row)
-		ExecDropSingleTupleTableSlot(leaf->row);
+		ExecClearTuple(leaf->row);
 	for (i = 0; i < leaf->nindexes; i++)
 	{
 		psh_index_insert_cleanup(leaf->indexes[i], leaf->infos[i]);
@@ -102,10 +174,14 @@ leaf_close(PshLeaf *leaf)
 	}
 	if (leaf->estate)
 		FreeExecutorState(leaf->estate);
+	leaf->estate = NULL;
 	if (leaf->key)
 		psh_key_close(leaf->key);
 	if (leaf->projection)
 		psh_projection_end(leaf->projection);
+	if (table->route)
+		table_close(leaf->rel, NoLock);
+	leaf->rel = NULL;
 }
 
 static PshTable *
@@ -117,6 +193,8 @@ table_make(Relation rel, List *identity, const PshTable *like,
 
 	table->lockmode = for_write ? RowExclusiveLock : AccessShareLock;
 	table->rel = rel;
+	table->relid = RelationGetRelid(rel);
+	psh_trigcache_watch(table->relid);
 	table->identity = identity;
 	table->nidentity = list_length(identity);
 	table->types = like ? like->types : projection->types;
@@ -125,7 +203,7 @@ table_make(Relation rel, List *identity, const PshTable *like,
 	psh_identity_check(rel, projection->columns, projection->nown,
 					   table->types);
 	table->for_write = for_write;
-	table->context = CurrentMemoryContext;
+	table->context = table->scratch = CurrentMemoryContext;
 	if (table->rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 	{
 		table->route = psh_route_make_identity(table->rel, identity);
@@ -134,7 +212,6 @@ table_make(Relation rel, List *identity, const PshTable *like,
 	else
 		table->nleaves = 1;
 	table->leaves = palloc0(sizeof(PshLeaf *) * Max(table->nleaves, 1));
-	table->parts = palloc0(sizeof(PshTable *) * Max(table->nleaves, 1));
 	return table;
 }
 
@@ -155,25 +232,52 @@ psh_table_open(Oid relid, List *identity, const PshTable *like,
 					  for_write);
 }
 
-/* Open partition i; after the swap it may have partitions itself. */
-static void
-open_part(PshTable *table, int i)
+/*
+ * Open a table again that was closed; what is open lives in the current
+ * context until it is closed.  Returns false when the table is gone or has
+ * another number of partitions.
+ */
+bool
+psh_table_reopen(PshTable *table)
 {
-	MemoryContext caller = MemoryContextSwitchTo(table->context);
-	Relation	rel = table->rel;
+	table->rel = try_table_open(table->relid, table->lockmode);
+	if (table->rel == NULL)
+		return false;
+	table->scratch = CurrentMemoryContext;
+	if (table->route == NULL)
+		return true;
+	psh_route_refresh(table->route, table->rel);
+	/* Whether one that is being detached counts depends on the snapshot. */
+	if (psh_route_count(table->route) == table->nleaves)
+		return true;
+	psh_table_close(table);
+	return false;
+}
 
-	if (table->route)
-		rel = table_open(psh_route_leaf(table->route, i), table->lockmode);
-	if (table->route &&
-		rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+/* A partition that has partitions itself, as it may after the swap. */
+static PshLeaf *
+leaf_of_part(PshTable *table, Relation rel, const Datum *identity)
+{
+	MemoryContext caller = MemoryContextSwitchTo(table->scratch);
+	PshTable   *part = NULL;
+	ListCell   *cell;
+
+	foreach(cell, table->parts)
 	{
-		table->parts[i] = table_make(rel, table->identity, table,
-									 table->computed, table->for_write);
-		table->parts[i]->fill = table->fill;
+		if (((PshTable *) lfirst(cell))->relid == RelationGetRelid(rel))
+			part = (PshTable *) lfirst(cell);
+	}
+	if (part == NULL)
+	{
+		part = table_make(rel, table->identity, table, table->computed,
+						  table->for_write);
+		part->fill = table->fill;
+		table->parts = lappend(table->parts, part);
 	}
 	else
-		table->leaves[i] = leaf_open(table, rel);
+		table_close(rel, NoLock);
 	MemoryContextSwitchTo(caller);
+	return psh_table_leaf(part, identity);
 }
 
 /*
@@ -183,40 +287,40 @@ open_part(PshTable *table, int i)
 PshLeaf *
 psh_table_leaf(PshTable *table, const Datum *identity)
 {
+	Relation	rel = table->rel;
 	int			i = 0;
 
 	if (table->route)
 		i = psh_route_find_identity(table->route, identity);
 	if (i < 0)
 		return NULL;
-	if (table->leaves[i] == NULL && table->parts[i] == NULL)
-		open_part(table, i);
-	if (table->parts[i])
-		return psh_table_leaf(table->parts[i], identity);
-	return table->leaves[i];
+	if (table->leaves[i] && table->leaves[i]->rel)
+		return table->leaves[i];
+	if (table->route)
+		rel = table_open(psh_route_leaf(table->route, i), table->lockmode);
+	if (table->route && rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		return leaf_of_part(table, rel, identity);
+	return leaf_open(table, i, rel);
 }
 
 /*
  * Close a table and its leaves; the locks stay to the end of the transaction.
+ * What was worked out stays as long as the context in which it was opened.
  */
 void
 psh_table_close(PshTable *table)
 {
-	int			i;
+	PshLeaf    *leaf;
+	ListCell   *cell;
 
-	for (i = 0; i < table->nleaves; i++)
-	{
-		PshLeaf    *leaf = table->leaves[i];
-
-		if (table->parts[i])
-			psh_table_close(table->parts[i]);
-		if (leaf == NULL)
-			continue;
-		leaf_close(leaf);
-		if (table->route)
-			table_close(leaf->rel, NoLock);
-	}
+	foreach(cell, table->parts)
+		psh_table_close((PshTable *) lfirst(cell));
+	table->parts = NIL;
+	for (leaf = table->open_leaves; leaf; leaf = leaf->next_open)
+		leaf_close(table, leaf);
+	table->open_leaves = NULL;
 	table_close(table->rel, NoLock);
+	table->rel = NULL;
 }
 
 /*
@@ -271,18 +375,23 @@ void
 psh_leaf_load(PshLeaf *leaf, Relation from, TupleTableSlot *slot,
 			  const Datum *identity)
 {
-	AttrMap    *map;
-
 	if (leaf->fill)
 	{
 		psh_projection_row(leaf->fill, from, slot,
 						   &identity[leaf->fill_place], leaf->row);
 		return;
 	}
-	map = psh_attrmap_by_name(RelationGetDescr(from),
-							  RelationGetDescr(leaf->rel));
-	execute_attr_map_slot(map, slot, leaf->row);
-	free_attrmap(map);
+	if (leaf->map_from != RelationGetRelid(from))
+	{
+		MemoryContext caller = MemoryContextSwitchTo(GetMemoryChunkContext(leaf));
+
+		leaf->map = psh_attrmap_by_name(RelationGetDescr(from),
+										RelationGetDescr(leaf->rel));
+		leaf->map_from = RelationGetRelid(from);
+		psh_trigcache_watch(leaf->map_from);
+		MemoryContextSwitchTo(caller);
+	}
+	execute_attr_map_slot(leaf->map, slot, leaf->row);
 }
 
 /* Whether the row belongs into a partial index. */
@@ -302,12 +411,14 @@ satisfies_predicate(PshLeaf *leaf, IndexInfo *info)
 static void
 insert_index_entries(PshLeaf *leaf, PshUpdateIndexes update, bool is_update)
 {
+	PshUser		saved;
 	int			i;
 
 	/* Not freed: it may be of a context that has been reset since. */
 	leaf->conflicts = NIL;
 	if (leaf->estate)
 	{
+		psh_user_switch(leaf->rel->rd_rel->relowner, true, &saved);
 		ResetPerTupleExprContext(leaf->estate);
 		GetPerTupleExprContext(leaf->estate)->ecxt_scantuple = leaf->row;
 	}
@@ -337,6 +448,8 @@ insert_index_entries(PshLeaf *leaf, PshUpdateIndexes update, bool is_update)
 			leaf->conflicts = lappend_oid(leaf->conflicts,
 										  RelationGetRelid(index));
 	}
+	if (leaf->estate)
+		psh_user_restore(&saved);
 }
 
 /*

@@ -9,6 +9,7 @@
 #ifndef PARTSHIFT_LEAF_H
 #define PARTSHIFT_LEAF_H
 
+#include "access/attmap.h"
 #include "nodes/execnodes.h"
 
 #include "lookup.h"
@@ -18,7 +19,10 @@
 /* One heap with its indexes. */
 typedef struct PshLeaf
 {
-	Relation	rel;
+	struct PshLeaf *next_open;
+	uint64		generation;		/* see trigcache.c */
+	Oid			relid;
+	Relation	rel;			/* NULL while it is closed */
 	AttrNumber *columns;		/* the identity's */
 	PshProjection *projection;	/* NULL unless the table's key is computed */
 	const PshComputed *fill;	/* or NULL: see PshTable */
@@ -27,9 +31,13 @@ typedef struct PshLeaf
 	bool		exact;			/* the key is the whole identity's, and no
 								 * other index of the table is so */
 	int			nindexes;		/* 0 when opened for look-ups only */
+	List	   *indexids;
 	Relation   *indexes;
 	IndexInfo **infos;
-	EState	   *estate;			/* for expressions of indexes, or NULL */
+	bool		evaluates;		/* an index has expressions or a predicate */
+	EState	   *estate;			/* for these, or NULL */
+	Oid			map_from;		/* the table whose rows are loaded by */
+	AttrMap    *map;			/* this map */
 	TupleTableSlot *found;		/* what a look-up found */
 	TupleTableSlot *row;		/* what is to be written */
 	List	   *conflicts;		/* OIDs of unique indexes in which the row
@@ -38,7 +46,8 @@ typedef struct PshLeaf
 
 typedef struct PshTable
 {
-	Relation	rel;
+	Oid			relid;
+	Relation	rel;			/* NULL while it is closed */
 	List	   *identity;		/* of char * */
 	int			nidentity;
 	Oid		   *types;			/* of the identity's columns */
@@ -47,16 +56,20 @@ typedef struct PshTable
 								 * get the column from the identity */
 	bool		for_write;
 	LOCKMODE	lockmode;
-	MemoryContext context;		/* what is opened lives in it */
+	MemoryContext context;		/* what is worked out lives in it */
+	MemoryContext scratch;		/* as long as the table is open */
 	PshRoute   *route;			/* NULL for a plain table */
 	int			nleaves;
 	PshLeaf   **leaves;			/* opened when first needed */
-	struct PshTable **parts;	/* instead, where a partition has partitions */
+	PshLeaf    *open_leaves;
+	List	   *parts;			/* of PshTable *: partitions that have
+								 * partitions */
 } PshTable;
 
 extern PshTable *psh_table_open(Oid relid, List *identity,
 								const PshTable *like,
 								const PshComputed *computed, bool for_write);
+extern bool psh_table_reopen(PshTable *table);
 extern PshLeaf *psh_table_leaf(PshTable *table, const Datum *identity);
 extern void psh_table_close(PshTable *table);
 

@@ -176,14 +176,14 @@ make_scan_keys(PshKey *key)
 }
 
 /*
- * Open a unique index of the table over leading columns of the identity, or
+ * Choose a unique index of the table over leading columns of the identity, or
  * return NULL when there is none.  On a partition it is the longest, the
  * identity's own.  On an ordinary table it is the shortest: a row that has
  * kept its key but is of another identity now must be met, not stumbled over
  * when the row is written.
  */
 PshKey *
-psh_key_open(Relation rel, const AttrNumber *columns, int n, LOCKMODE lockmode)
+psh_key_make(Relation rel, const AttrNumber *columns, int n, LOCKMODE lockmode)
 {
 	PshKey	   *key = palloc0(sizeof(PshKey));
 	List	   *indexes = RelationGetIndexList(rel);
@@ -212,17 +212,29 @@ psh_key_open(Relation rel, const AttrNumber *columns, int n, LOCKMODE lockmode)
 		return NULL;
 	}
 	make_scan_keys(key);
+	key->indexid = RelationGetRelid(key->index);
+	psh_key_close(key);
 	return key;
 }
 
 /*
- * Close what psh_key_open() opened; the lock stays.
+ * Open the index that was chosen; the caller has the table locked and has seen
+ * to it that the choice still holds.
+ */
+void
+psh_key_open(PshKey *key, LOCKMODE lockmode)
+{
+	key->index = index_open(key->indexid, lockmode);
+}
+
+/*
+ * Close the index; the lock stays.
  */
 void
 psh_key_close(PshKey *key)
 {
 	index_close(key->index, NoLock);
-	pfree(key);
+	key->index = NULL;
 }
 
 /*

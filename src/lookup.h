@@ -24,7 +24,8 @@ typedef enum PshFound
 /* An index that finds a row by the leading columns of its identity. */
 typedef struct PshKey
 {
-	Relation	index;
+	Oid			indexid;
+	Relation	index;			/* NULL while it is closed */
 	int			nkeys;
 	ScanKeyData keys[INDEX_MAX_KEYS];
 } PshKey;
@@ -37,8 +38,9 @@ extern void psh_identity_read(TupleTableSlot *slot, const AttrNumber *columns,
 							  int n, Datum *identity);
 extern bool psh_identity_equal(Relation rel, const AttrNumber *columns,
 							   int n, const Datum *a, const Datum *b);
-extern PshKey *psh_key_open(Relation rel, const AttrNumber *columns, int n,
+extern PshKey *psh_key_make(Relation rel, const AttrNumber *columns, int n,
 							LOCKMODE lockmode);
+extern void psh_key_open(PshKey *key, LOCKMODE lockmode);
 extern void psh_key_close(PshKey *key);
 extern PshFound psh_key_find(PshKey *key, Relation rel, const Datum *identity,
 							 Snapshot snapshot, TupleTableSlot *slot,

@@ -5,9 +5,11 @@
  *	  same transaction.
  *
  * Forward, before the swap, the source is followed by the shadow; in reverse,
- * after it, the new table by the legacy one.  The triggers run in the user's
- * transaction as the table's owner, so that the user needs no privilege on
- * the follower and the owner's index expressions run as nobody else.
+ * after it, the new table by the legacy one.  The row triggers run in the
+ * user's transaction and below the level at which privileges are checked, so
+ * the user needs none on the follower.  What the table's owner may have put
+ * there to be evaluated, expressions of indexes and a computed key, runs as
+ * the owner.
  *
  * A forward mirror must not fail for a reason of ours, and by construction
  * cannot: every row has a leaf.  A reverse mirror that cannot write legacy
@@ -36,6 +38,7 @@
 #include "settle.h"
 #include "source.h"
 #include "sql.h"
+#include "trigcache.h"
 #include "truncate.h"
 
 PG_FUNCTION_INFO_V1(partshift_mirror_row);
@@ -77,11 +80,8 @@ is_live(HeapTuple tuple)
  * an identity is none, see project.c.
  */
 static bool
-follow_event(PshPair *pair, TriggerData *event)
+follow_event(PshPair *pair, TriggerData *event, PshProjection *events)
 {
-	PshProjection *events = psh_projection_make(event->tg_relation,
-												pair->follower->identity,
-												pair->authority->computed);
 	bool		update = TRIGGER_FIRED_BY_UPDATE(event->tg_event);
 	TupleTableSlot *row = update ? event->tg_newslot : event->tg_trigslot;
 	HeapTuple	tuple = update ? event->tg_newtuple : event->tg_trigtuple;
@@ -98,7 +98,6 @@ follow_event(PshPair *pair, TriggerData *event)
 	moved = update &&
 		psh_projection_identity(events, event->tg_trigslot, old) &&
 		!(placed && psh_projection_equal(events, old, identity));
-	psh_projection_end(events);
 	if (moved && !psh_follow_remove(pair, old))
 		return false;
 	pair->unplaced = !placed;
@@ -110,6 +109,56 @@ follow_event(PshPair *pair, TriggerData *event)
 }
 
 /*
+ * Open the tables anew that are kept; false when that cannot be relied upon,
+ * and they are closed.
+ */
+static bool
+reopen_pair(PshTriggerCache *cache)
+{
+	if (cache->follower == NULL || !psh_table_reopen(cache->authority))
+		return false;
+	if (psh_table_reopen(cache->follower))
+	{
+		if (psh_trigcache_is_current(cache))
+			return true;
+		psh_table_close(cache->follower);
+	}
+	psh_table_close(cache->authority);
+	return false;
+}
+
+/*
+ * Open both tables of a trigger for the first time; legacy is the plain one of
+ * them and has the computed key.
+ */
+static void
+make_pair(PshTriggerCache *cache, Oid authority, bool reverse)
+{
+	MemoryContext caller = MemoryContextSwitchTo(cache->context);
+
+	cache->follower = NULL;
+	cache->authority = psh_table_open(authority, cache->identity, NULL,
+									  reverse ? NULL : cache->computed, false);
+	cache->follower = psh_table_open(cache->target, cache->identity,
+									 cache->authority,
+									 reverse ? cache->computed : NULL, true);
+	cache->authority->scratch = cache->follower->scratch = caller;
+	MemoryContextSwitchTo(caller);
+}
+
+/* Follow an event with both tables open, and close them. */
+static void
+follow_and_close(PshPair *pair, TriggerData *event, PshTriggerCache *cache)
+{
+	pair->authority = cache->authority;
+	pair->follower = cache->follower;
+	if (!follow_event(pair, event, cache->events))
+		Assert(pair->obstacle != NULL);
+	psh_table_close(pair->follower);
+	psh_table_close(pair->authority);
+}
+
+/*
  * AFTER ROW trigger on the source or on each of its partitions, for each row.
  * What the row's identity was and is belongs to the same partition: there the
  * authority is.
@@ -118,25 +167,16 @@ Datum
 partshift_mirror_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *event = trigger_event(fcinfo, true);
-	List	   *identity;
+	PshTriggerCache *cache = psh_trigcache_begin(event->tg_trigger,
+												 event->tg_relation, false);
 	PshPair		pair = {0};
-	PshUser		saved;
 
-	psh_trigger_check(event->tg_trigger, false);
-	identity = psh_trigger_identity(event->tg_trigger);
-	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
-	pair.authority = psh_table_open(RelationGetRelid(event->tg_relation),
-									identity, NULL,
-									psh_trigger_computed(event->tg_trigger),
-									false);
-	pair.follower = psh_table_open(psh_trigger_target(event->tg_trigger),
-								   identity, pair.authority, NULL, true);
-	(void) follow_event(&pair, event);
-	psh_table_close(pair.follower);
-	psh_table_close(pair.authority);
-	psh_user_restore(&saved);
+	if (!reopen_pair(cache))
+		make_pair(cache, RelationGetRelid(event->tg_relation), false);
+	follow_and_close(&pair, event, cache);
+	psh_trigcache_end(cache);
 	if (pair.unplaced)
-		psh_unplaced_note(psh_trigger_job(event->tg_trigger));
+		psh_unplaced_note(cache->job_id);
 	return PointerGetDatum(NULL);
 }
 
@@ -267,54 +307,46 @@ static bool
 has_key(Relation rel, List *identity, const PshComputed *computed)
 {
 	PshProjection *projection = psh_projection_make(rel, identity, computed);
-	PshKey	   *key = psh_key_open(rel, projection->columns,
-								   projection->nown, AccessShareLock);
 
-	if (key == NULL)
-		return false;
-	psh_key_close(key);
-	return true;
+	return psh_key_make(rel, projection->columns, projection->nown,
+						AccessShareLock) != NULL;
 }
 
 /* Why legacy cannot follow; NULL when it can. */
 static const char *
-unfit(Relation legacy, Relation rel, List *identity,
-	  const PshComputed *computed)
+unfit(Relation rel, const PshTriggerCache *cache)
 {
-	if (!same_columns(RelationGetDescr(rel), RelationGetDescr(legacy),
-					  RelationGetRelid(legacy), computed))
-		return "its columns were changed";
-	if (!has_key(legacy, identity, computed) || !has_key(rel, identity, NULL))
-		return "a key index is gone";
-	return NULL;
-}
-
-static const char *
-follow_in_reverse(TriggerData *event, List *identity)
-{
-	Oid			target = psh_trigger_target(event->tg_trigger);
-	const PshComputed *computed = psh_trigger_computed(event->tg_trigger);
-	Relation	legacy = try_table_open(target, RowExclusiveLock);
-	const char *reason;
-	PshPair		pair = {0};
+	Relation	legacy = try_table_open(cache->target, RowExclusiveLock);
+	const char *reason = NULL;
 
 	if (legacy == NULL)
 		return "the table is gone";
-	reason = unfit(legacy, event->tg_relation, identity, computed);
-	if (reason == NULL)
-	{
-		pair.yields = true;
-		pair.authority = psh_table_open(root_of(event->tg_relation), identity,
-										NULL, NULL, false);
-		pair.follower = psh_table_open(target, identity, pair.authority,
-									   computed, true);
-		if (!follow_event(&pair, event))
-			reason = pair.obstacle;
-		psh_table_close(pair.follower);
-		psh_table_close(pair.authority);
-	}
+	if (!same_columns(RelationGetDescr(rel), RelationGetDescr(legacy),
+					  cache->target, cache->computed))
+		reason = "its columns were changed";
+	else if (!has_key(legacy, cache->identity, cache->computed) ||
+			 !has_key(rel, cache->identity, NULL))
+		reason = "a key index is gone";
 	table_close(legacy, NoLock);
 	return reason;
+}
+
+static const char *
+follow_in_reverse(TriggerData *event, PshTriggerCache *cache)
+{
+	PshPair		pair = {0};
+
+	if (!reopen_pair(cache))
+	{
+		const char *reason = unfit(event->tg_relation, cache);
+
+		if (reason)
+			return reason;
+		make_pair(cache, cache->root, true);
+	}
+	pair.yields = true;
+	follow_and_close(&pair, event, cache);
+	return pair.obstacle;
 }
 
 /*
@@ -324,17 +356,15 @@ Datum
 partshift_reverse_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *event = trigger_event(fcinfo, true);
-	const char *reason;
-	PshUser		saved;
+	PshTriggerCache *cache = psh_trigcache_begin(event->tg_trigger,
+												 event->tg_relation, true);
+	const char *reason = NULL;
 
-	if (!psh_trigger_at_home(event->tg_trigger, root_of(event->tg_relation)))
-		return PointerGetDatum(NULL);
-	psh_trigger_check(event->tg_trigger, true);
-	psh_user_switch(event->tg_relation->rd_rel->relowner, true, &saved);
-	reason = follow_in_reverse(event, psh_trigger_identity(event->tg_trigger));
-	psh_user_restore(&saved);
+	if (cache->at_home)
+		reason = follow_in_reverse(event, cache);
+	psh_trigcache_end(cache);
 	if (reason != NULL)
-		drop_out(psh_trigger_job(event->tg_trigger), reason);
+		drop_out(cache->job_id, reason);
 	return PointerGetDatum(NULL);
 }
 

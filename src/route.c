@@ -33,13 +33,22 @@ struct PshRoute
 											 * position in the identity */
 };
 
+/*
+ * Look at the parent again, which was closed in between but has not changed.
+ */
+void
+psh_route_refresh(PshRoute *route, Relation parent)
+{
+	route->key = RelationGetPartitionKey(parent);
+	route->desc = RelationGetPartitionDesc(parent, true);
+}
+
 static PshRoute *
 make(Relation parent)
 {
 	PshRoute   *route = palloc(sizeof(PshRoute));
 
-	route->key = RelationGetPartitionKey(parent);
-	route->desc = RelationGetPartitionDesc(parent, true);
+	psh_route_refresh(route, parent);
 	return route;
 }
 

@@ -16,6 +16,7 @@ typedef struct PshRoute PshRoute;
 
 extern PshRoute *psh_route_make(Relation parent, Relation source);
 extern PshRoute *psh_route_make_identity(Relation parent, List *identity);
+extern void psh_route_refresh(PshRoute *route, Relation parent);
 extern int	psh_route_find(PshRoute *route, TupleTableSlot *slot);
 extern int	psh_route_find_identity(PshRoute *route, const Datum *identity);
 extern int	psh_route_count(const PshRoute *route);
