@@ -34,6 +34,7 @@ OBJS = \
 	src/mirror.o \
 	src/move.o \
 	src/neighbours.o \
+	src/parallel.o \
 	src/partshift.o \
 	src/phases.o \
 	src/prepare.o \

@@ -20,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -38,6 +39,7 @@
 #include "utils/timestamp.h"
 
 #include "compare.h"
+#include "parallel.h"
 #include "source.h"
 #include "throttle.h"
 
@@ -121,6 +123,33 @@ make_leaves(PshComparison *cmp)
 		cmp->leaves[i].list_no = -1;
 }
 
+/* Open both tables, before the snapshot is taken that they are read with. */
+static PshComparison *
+open_sides(const PshJob *job, bool hashed)
+{
+	PshComparison *cmp = palloc0(sizeof(PshComparison));
+
+	cmp->job = job;
+	cmp->hashed = hashed;
+	cmp->source = open_side(job, job->relid);
+	cmp->shadow = open_side(job, job->shadow);
+	return cmp;
+}
+
+/* Find out, in the snapshot, what is to be compared. */
+static void
+look_at_columns(PshComparison *cmp)
+{
+	cmp->columns = psh_rowhash_columns(cmp->source);
+	cmp->computed = cmp->job->computed;
+	if (cmp->computed && cmp->computed->derived)
+		cmp->columns = lappend(cmp->columns, cmp->computed->column);
+	check_columns(cmp->source, cmp->shadow, cmp->columns, cmp->computed);
+	cmp->route = psh_route_make(cmp->shadow,
+								cmp->computed ? cmp->shadow : cmp->source);
+	make_leaves(cmp);
+}
+
 /*
  * Begin the transaction of a comparison.  What is returned is allocated in
  * the caller's context and, but for the open tables, outlives the transaction.
@@ -129,7 +158,7 @@ PshComparison *
 psh_compare_begin(const PshJob *job, bool hashed)
 {
 	MemoryContext context = CurrentMemoryContext;
-	PshComparison *cmp = palloc0(sizeof(PshComparison));
+	PshComparison *cmp;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -138,23 +167,12 @@ psh_compare_begin(const PshJob *job, bool hashed)
 	pgstat_report_activity(STATE_RUNNING, "compare source and shadow");
 	MemoryContextSwitchTo(context);
 
-	cmp->job = job;
-	cmp->hashed = hashed;
-	cmp->source = open_side(job, job->relid);
-	cmp->shadow = open_side(job, job->shadow);
+	cmp = open_sides(job, hashed);
 	cmp->heaps = psh_source_lock(job->relid, AccessShareLock);
 	(void) find_all_inheritors(job->shadow, AccessShareLock, NULL);
 	cmp->snapshot = GetTransactionSnapshot();
 	PushActiveSnapshot(cmp->snapshot);
-
-	cmp->columns = psh_rowhash_columns(cmp->source);
-	cmp->computed = job->computed;
-	if (cmp->computed && cmp->computed->derived)
-		cmp->columns = lappend(cmp->columns, cmp->computed->column);
-	check_columns(cmp->source, cmp->shadow, cmp->columns, cmp->computed);
-	cmp->route = psh_route_make(cmp->shadow,
-								cmp->computed ? cmp->shadow : cmp->source);
-	make_leaves(cmp);
+	look_at_columns(cmp);
 
 	/* The job's other workers rest meanwhile: all of its rate is ours. */
 	psh_throttle_set(job, 1);
@@ -170,15 +188,41 @@ psh_compare_end(PshComparison *cmp)
 {
 	MemoryContext context = CurrentMemoryContext;
 
-	psh_throttle_stop();
-	table_close(cmp->shadow, NoLock);
-	table_close(cmp->source, NoLock);
-	cmp->source = cmp->shadow = NULL;
+	psh_compare_leave(cmp);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Take part in the comparison that another process has begun, as its parallel
+ * worker: in its snapshot, which is active, and at its rate.
+ */
+PshComparison *
+psh_compare_join(const PshJob *job, bool hashed)
+{
+	PshComparison *cmp = open_sides(job, hashed);
+
+	cmp->snapshot = GetActiveSnapshot();
+	cmp->heaps = psh_source_heaps(job->relid);
+	look_at_columns(cmp);
+	psh_throttle_set(job, job->workers);
+	psh_throttle_start();
+	return cmp;
+}
+
+/*
+ * Take part no longer.
+ */
+void
+psh_compare_leave(PshComparison *cmp)
+{
+	psh_throttle_stop();
+	table_close(cmp->shadow, NoLock);
+	table_close(cmp->source, NoLock);
+	cmp->source = cmp->shadow = NULL;
 }
 
 /*
@@ -272,11 +316,12 @@ leaf_of(PshComparison *cmp, PshRoute *route, TupleTableSlot *slot)
 }
 
 /*
- * Read a table and call the action for each row.  Leaf is NULL for the
- * source, whose rows belong to different ones.
+ * Read a table, or so many blocks of it, and call the action for each row.
+ * Leaf is NULL for the source, whose rows belong to different ones.
  */
 static void
 scan_table(PshComparison *cmp, Relation rel, PshCompareLeaf *leaf,
+		   BlockNumber first, BlockNumber nblocks,
 		   bool listed_only, PshCompareAction action, void *arg)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
@@ -308,6 +353,8 @@ scan_table(PshComparison *cmp, Relation rel, PshCompareLeaf *leaf,
 	row.contents = psh_rowhash_make(layout, cmp->columns);
 	row.identity = psh_rowhash_make(layout, cmp->job->identity);
 	scan = table_beginscan_strat(rel, cmp->snapshot, 0, NULL, true, false);
+	if (nblocks != InvalidBlockNumber)
+		heap_setscanlimits(scan, first, nblocks);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		if (block != ItemPointerGetBlockNumber(&slot->tts_tid))
@@ -337,27 +384,39 @@ scan_table(PshComparison *cmp, Relation rel, PshCompareLeaf *leaf,
 }
 
 /*
- * Read a partition.  After the swap the user may have divided it again.
+ * The tables, locked, that make a partition up: after the swap the user may
+ * have divided it again.  One that is partitioned itself is among them.
  */
-static void
-scan_leaf(PshComparison *cmp, PshCompareLeaf *leaf, bool listed_only,
-		  PshCompareAction action, void *arg)
+List *
+psh_compare_tables(const PshCompareLeaf *leaf)
 {
 	List	   *tables = find_all_inheritors(leaf->relid, AccessShareLock,
 											 NULL);
 	ListCell   *lc;
 
 	foreach(lc, tables)
-	{
-		Relation	rel = table_open(lfirst_oid(lc), NoLock);
-
-		if (rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_FOREIGN_TABLE)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot compare foreign table \"%s\"",
-							RelationGetRelationName(rel))));
+							get_rel_name(lfirst_oid(lc)))));
+	return tables;
+}
+
+static void
+scan_leaf(PshComparison *cmp, PshCompareLeaf *leaf, bool listed_only,
+		  PshCompareAction action, void *arg)
+{
+	List	   *tables = psh_compare_tables(leaf);
+	ListCell   *lc;
+
+	foreach(lc, tables)
+	{
+		Relation	rel = table_open(lfirst_oid(lc), NoLock);
+
 		if (rel->rd_rel->relkind == RELKIND_RELATION)
-			scan_table(cmp, rel, leaf, listed_only, action, arg);
+			scan_table(cmp, rel, leaf, 0, InvalidBlockNumber, listed_only,
+					   action, arg);
 		table_close(rel, NoLock);
 	}
 	list_free(tables);
@@ -378,7 +437,8 @@ psh_compare_pass(PshComparison *cmp, bool listed_only,
 	{
 		Relation	heap = table_open(lfirst_oid(lc), NoLock);
 
-		scan_table(cmp, heap, NULL, listed_only, action, arg);
+		scan_table(cmp, heap, NULL, 0, InvalidBlockNumber, listed_only,
+				   action, arg);
 		table_close(heap, NoLock);
 	}
 	for (i = 0; i < cmp->nleaves; i++)
@@ -404,6 +464,18 @@ sum_row(PshCompareRow *row, void *arg)
 }
 
 /*
+ * Add to the results what is in these blocks of a heap: of the source if leaf
+ * is NULL.
+ */
+void
+psh_compare_blocks(PshComparison *cmp, Relation heap, PshCompareLeaf *leaf,
+				   BlockNumber first, BlockNumber nblocks)
+{
+	scan_table(cmp, heap, leaf, first, nblocks, false,
+			   cmp->hashed ? sum_row : count_row, NULL);
+}
+
+/*
  * Compare both tables leaf by leaf.
  */
 void
@@ -411,7 +483,8 @@ psh_compare_sums(PshComparison *cmp)
 {
 	int			i;
 
-	psh_compare_pass(cmp, false, cmp->hashed ? sum_row : count_row, NULL);
+	if (!psh_parallel_sums(cmp))
+		psh_compare_pass(cmp, false, cmp->hashed ? sum_row : count_row, NULL);
 	cmp->equal = true;
 	for (i = 0; i < cmp->nleaves; i++)
 	{

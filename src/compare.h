@@ -10,6 +10,7 @@
 
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
+#include "storage/block.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -72,5 +73,12 @@ extern void psh_compare_pass(PshComparison *cmp, bool listed_only,
 							 PshCompareAction action, void *arg);
 extern void psh_compare_sums(PshComparison *cmp);
 extern void psh_compare_end(PshComparison *cmp);
+
+extern PshComparison *psh_compare_join(const PshJob *job, bool hashed);
+extern List *psh_compare_tables(const PshCompareLeaf *leaf);
+extern void psh_compare_blocks(PshComparison *cmp, Relation heap,
+							   PshCompareLeaf *leaf, BlockNumber first,
+							   BlockNumber nblocks);
+extern void psh_compare_leave(PshComparison *cmp);
 
 #endif							/* PARTSHIFT_COMPARE_H */
