@@ -130,8 +130,10 @@ COMMENT ON FUNCTION partshift.number_leaves(partshift.key, numeric, text[], inte
 'ranges of a number key from the data''s first to its last, and some more';
 
 /*
- * min() and max() are not defined for uuid before PostgreSQL 18, so the first
- * and the last are read in order, which an index serves as well.
+ * Without an index on the column this reads the table, so both are asked for
+ * at once.  Only min() and max() are not defined for uuid before PostgreSQL
+ * 18, of which the first and the last are read in order; an index serves that
+ * as well.
  */
 CREATE FUNCTION partshift.data_range(relid oid, key partshift.key)
 RETURNS text[]
@@ -151,11 +153,17 @@ BEGIN
 		finite := format(' WHERE %1$s > ''-infinity'' AND %1$s < ''infinity''', key.expression);
 	END IF;
 
-	FOREACH direction IN ARRAY ARRAY['ASC', 'DESC'] LOOP
-		extremes := array_append(extremes, partshift.query_as(target.relowner,
-			format('SELECT (%1$s)::text FROM %2$s t%3$s ORDER BY %1$s %4$s LIMIT 1',
-				   key.expression, target.name, finite, direction)));
-	END LOOP;
+	IF key.type = 'uuid'::regtype THEN
+		FOREACH direction IN ARRAY ARRAY['ASC', 'DESC'] LOOP
+			extremes := array_append(extremes, partshift.query_as(target.relowner,
+				format('SELECT (%1$s)::text FROM %2$s t ORDER BY %1$s %3$s LIMIT 1',
+					   key.expression, target.name, direction)));
+		END LOOP;
+	ELSE
+		extremes := partshift.query_as(target.relowner,
+			format('SELECT ARRAY[min(%1$s)::text, max(%1$s)::text]::text FROM %2$s t%3$s',
+				   key.expression, target.name, finite))::text[];
+	END IF;
 	RETURN extremes;
 END
 $$;
