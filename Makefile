@@ -110,6 +110,7 @@ REGRESS = \
 	rights \
 	swap_checks \
 	toast \
+	trigger_cache \
 	vanished \
 	verify \
 	without_key
@@ -171,11 +172,13 @@ all install installcheck clean:
 	@false
 endif
 
-.PHONY: demo test
+.PHONY: demo test bench
 demo:
 	@test/demo
 test:
 	@test/run
+bench:
+	@test/bench/run
 
 # Installed PostgreSQL builds do not track header dependencies.
 $(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h)

@@ -24,8 +24,8 @@
  * A row's trigger may run inside another's: the expressions of the owner's
  * indexes may do anything.  What is in use is not used again; the inner call
  * makes its own and forgets it.  A call that ends by an error leaves slots
- * that may hold buffers the transaction has given back; so what was in use
- * when a transaction or subtransaction is aborted is forgotten with it.
+ * that may hold buffers the transaction has given back.  It stays in use, and
+ * is forgotten when the transaction or subtransaction is aborted.
  *
  * A computed partition key is not kept, because its expression calls functions
  * of the user's, which may be redefined.

@@ -10,7 +10,8 @@
 #   await JOB PHASE         until the job has reached it; fail if it fails
 #   watch_workers, watched  see watch.sh
 #
-# What is noted is kept in a file for each name below $notes, a line a round.
+# What is noted is kept in a file for each name below $notes, a line a round;
+# that is $BENCH_NOTES if it is set, a directory, for plot to read.
 # Competitors of a benchmark take turns in every round, so that what else
 # the machine does is spread over all.
 
@@ -27,8 +28,8 @@ bench_start() {
 	private_start "shared_buffers = 1GB" "max_wal_size = 32GB" "checkpoint_timeout = 1h" \
 		"maintenance_work_mem = 256MB" "max_locks_per_transaction = 1024" \
 		"wal_compression = off" "jit = off" "track_io_timing = off" "$@"
-	notes=$work/notes
-	mkdir "$notes"
+	notes=${BENCH_NOTES:-$work/notes}
+	mkdir -p "$notes"
 	sql "CREATE EXTENSION partshift"
 }
 
