@@ -155,13 +155,17 @@ AS $$
 		  FROM partshift.referenced_objects(relid) r
 			   JOIN pg_depend d ON d.refclassid = r.classid AND d.refobjid = r.objid
 		  WHERE d.deptype NOT IN ('P', 'S')
-			AND NOT (partshift.is_own_object(d.classid, d.objid, relid)
-					 AND (d.refclassid <> 'pg_type'::regclass OR d.classid = 'pg_type'::regclass))
-			AND NOT (d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+			-- In the order of cost: there may be a thousand partitions.
+			AND CASE
+				WHEN d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
 					 AND EXISTS (SELECT FROM pg_class
-								 WHERE oid = d.objid AND (relkind = 'S' OR relispartition)))
-			AND NOT (d.classid = 'pg_rewrite'::regclass
-					 AND EXISTS (SELECT FROM pg_rewrite WHERE oid = d.objid AND ev_class = relid))
+								 WHERE oid = d.objid AND (relkind = 'S' OR relispartition))
+					THEN false
+				WHEN d.classid = 'pg_rewrite'::regclass
+					 AND EXISTS (SELECT FROM pg_rewrite WHERE oid = d.objid AND ev_class = relid)
+					THEN false
+				ELSE NOT (partshift.is_own_object(d.classid, d.objid, relid)
+						  AND (d.refclassid <> 'pg_type'::regclass OR d.classid = 'pg_type'::regclass)) END
 		  GROUP BY d.classid, d.objid) found
 		 LEFT JOIN LATERAL partshift.dependent_kind(found.classid, found.objid) k ON true
 $$;
