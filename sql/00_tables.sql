@@ -114,6 +114,12 @@ CREATE TABLE partshift.task (
 	PRIMARY KEY (job_id, phase, task_no)
 ) WITH (fillfactor = 50);
 
+/* With a thousand leaves there are thousands of tasks, most of them done. */
+CREATE INDEX task_undone_idx ON partshift.task (job_id, phase, task_no)
+	WHERE NOT done;
+CREATE INDEX task_undone_object_idx ON partshift.task (job_id, object)
+	WHERE NOT done;
+
 COMMENT ON TABLE partshift.task IS
 'pieces of a phase that workers claim with a row lock: ranges of blocks, indexes to build, statements to run';
 

@@ -46,6 +46,7 @@ typedef struct PlannedIndex
 	char	   *name;			/* of the partitioned index */
 	List	   *added;			/* of char *: key columns it lacks */
 	bool		per_partition;	/* there is no partitioned index */
+	bool		has_targets;	/* for the statistics of its columns */
 } PlannedIndex;
 
 /* A claimed task. */
@@ -71,7 +72,9 @@ read_planned(int job_id, Oid planned)
 	uint64		i;
 
 	n = psh_sql(SPI_OK_SELECT,
-				"SELECT p.source, p.shadow_name, p.added, p.per_partition"
+				"SELECT p.source, p.shadow_name, p.added, p.per_partition,"
+				" EXISTS (SELECT FROM pg_attribute a"
+				" WHERE a.attrelid = p.source AND a.attstattarget >= 0)"
 				" FROM partshift.planned_indexes($1) p"
 				" WHERE $2 IN (0, p.planned) ORDER BY p.place",
 				2, types, values, NULL);
@@ -91,6 +94,7 @@ read_planned(int job_id, Oid planned)
 		for (k = 0; k < nnames; k++)
 			index->added = lappend(index->added, TextDatumGetCString(names[k]));
 		index->per_partition = DatumGetBool(psh_sql_value(i, 4, &isnull));
+		index->has_targets = DatumGetBool(psh_sql_value(i, 5, &isnull));
 		result = lappend(result, index);
 	}
 	return result;
@@ -174,12 +178,12 @@ static Oid
 build_index(const PlannedIndex *index, Oid relid, char *name, Oid owner)
 {
 	Relation	target = table_open(relid, ShareLock);
-	bool		parent;
+	bool		comments = index->per_partition ||
+		target->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
 	IndexStmt  *stmt;
 	ObjectAddress address;
 	PshUser		saved;
 
-	parent = target->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
 	stmt = clone_definition(index, target, name);
 	table_close(target, NoLock);
 
@@ -188,8 +192,8 @@ build_index(const PlannedIndex *index, Oid relid, char *name, Oid owner)
 	psh_user_restore(&saved);
 
 	CommandCounterIncrement();
-	copy_details(index->source, address.objectId,
-				 parent || index->per_partition);
+	if (comments || index->has_targets)
+		copy_details(index->source, address.objectId, comments);
 	return address.objectId;
 }
 
@@ -228,9 +232,8 @@ psh_index_prepare(PshJob *job)
 }
 
 /*
- * Lock the row of a task that nobody works on, of the given leaf if there is
- * one: what has just been read is likely to be cached.  Returns whether one
- * was found.
+ * Lock the row of a task that nobody works on, of the given leaf only if there
+ * is one.  Returns whether one was found.
  */
 static bool
 claim_task(int job_id, Oid leaf, IndexTask *task)
@@ -240,13 +243,18 @@ claim_task(int job_id, Oid leaf, IndexTask *task)
 	bool		isnull;
 
 	if (psh_sql(SPI_OK_SELECT,
+				OidIsValid(leaf) ?
+				"SELECT t.task_no, t.object, t.other, t.command"
+				" FROM partshift.task t"
+				" WHERE t.job_id = $1 AND t.phase = 'index' AND NOT t.done"
+				" AND t.other IS NOT NULL AND t.object = $2"
+				" LIMIT 1 FOR UPDATE SKIP LOCKED" :
 				"SELECT t.task_no, t.object, t.other, t.command"
 				" FROM partshift.task t"
 				" WHERE t.job_id = $1 AND t.phase = 'index' AND NOT t.done"
 				" AND t.other IS NOT NULL"
-				" ORDER BY t.object <> $2, t.task_no LIMIT 1"
-				" FOR UPDATE SKIP LOCKED",
-				2, types, values, NULL) == 0)
+				" ORDER BY t.task_no LIMIT 1 FOR UPDATE SKIP LOCKED",
+				OidIsValid(leaf) ? 2 : 1, types, values, NULL) == 0)
 		return false;
 	task->task_no = DatumGetInt32(psh_sql_value(0, 1, &isnull));
 	task->leaf = DatumGetObjectId(psh_sql_value(0, 2, &isnull));
@@ -283,7 +291,9 @@ psh_index_build(PshJob *job)
 	IndexTask	task;
 
 	psh_txn_begin("building indexes");
-	if (claim_task(job->id, last_leaf, &task))
+	/* What has just been read is likely to be cached. */
+	if ((OidIsValid(last_leaf) && claim_task(job->id, last_leaf, &task)) ||
+		claim_task(job->id, InvalidOid, &task))
 	{
 		List	   *planned = read_planned(job->id, task.planned);
 
