@@ -94,3 +94,7 @@ SELECT reason FROM partshift.dropout WHERE job_id = :job;
 CALL past_the_guard('DROP TABLE goods_old');
 INSERT INTO goods VALUES (142, 1);
 SELECT count(*) FROM goods;
+SELECT partshift.finalize(:job);
+CALL probe.finish(:job);
+SELECT probe.state(:job);
+DROP TABLE goods;
