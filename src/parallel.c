@@ -15,7 +15,9 @@
  * As many take part as the job has workers, which are idle in this phase, or
  * as many as the server's limits let start; in the end the leader does it
  * alone.  So it does when the partition key is computed, since to evaluate
- * the expression takes a subtransaction, which parallel mode does not have.
+ * the expression takes a subtransaction, which parallel mode does not have,
+ * and when the source is locked: the leader is then a member of the keeper's
+ * lock group, and parallel workers have to be members of the leader's.
  *
  *-------------------------------------------------------------------------
  */
@@ -239,7 +241,7 @@ psh_parallel_sums(PshComparison *cmp)
 {
 	List	   *chunks;
 
-	if (cmp->job->workers < 2 || cmp->computed)
+	if (cmp->job->workers < 2 || cmp->computed || cmp->job->lock_writes)
 		return false;
 	chunks = make_chunks(cmp);
 	if (list_length(chunks) < FEWEST_CHUNKS)
