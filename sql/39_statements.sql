@@ -11,7 +11,33 @@ AS 'MODULE_PATHNAME', 'partshift_judge_statement';
 COMMENT ON FUNCTION partshift.judge_statement(text, oid, oid, boolean, name[]) IS
 'whether a statement reads a table, confines its partition key, and has an ON CONFLICT without it';
 
-CREATE FUNCTION partshift.known_statements(table_name text, caller oid) RETURNS jsonb
+/*
+ * A statement that reads a view need not name the table.  Names are words, or
+ * every other statement would mention a view that is called "v".
+ */
+CREATE FUNCTION partshift.reader_patterns(relid oid) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH RECURSIVE reader AS (
+		SELECT relid AS oid
+		UNION
+		SELECT w.ev_class
+		FROM reader r
+			JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = r.oid
+				AND d.classid = 'pg_rewrite'::regclass
+			JOIN pg_rewrite w ON w.oid = d.objid
+			JOIN pg_class v ON v.oid = w.ev_class AND v.relkind = 'v'
+	)
+	SELECT array_agg(DISTINCT CASE WHEN c.relname ~ '^\w+$' THEN '\m' || c.relname || '\M'
+		ELSE regexp_replace(c.relname, '\W', '\\\&', 'g') END)
+	FROM reader r JOIN pg_class c ON c.oid = r.oid
+$$;
+
+COMMENT ON FUNCTION partshift.reader_patterns(oid) IS
+'regular expressions for the names of a table and of all views over it';
+
+CREATE FUNCTION partshift.known_statements(relid oid, caller oid) RETURNS jsonb
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -20,9 +46,9 @@ AS $$
 		FROM (SELECT query, sum(calls) AS calls, round(sum(total_exec_time)::numeric, 1) AS ms
 			  FROM %s
 			  WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-				AND strpos(lower(query), lower(%L)) > 0
+				AND query ~* ANY (%L::text[])
 			  GROUP BY query ORDER BY 3 DESC LIMIT 200) AS s
-		$q$, view, table_name))::jsonb
+		$q$, view, partshift.reader_patterns(relid)))::jsonb
 	FROM (SELECT d.objid::regclass AS view
 		  FROM pg_extension e JOIN pg_depend d ON d.refobjid = e.oid
 			AND d.refclassid = 'pg_extension'::regclass AND d.classid = 'pg_class'::regclass
@@ -31,8 +57,8 @@ AS $$
 		  WHERE e.extname = 'pg_stat_statements') v
 $$;
 
-COMMENT ON FUNCTION partshift.known_statements(text, oid) IS
-'statements that mention a table, the costliest first, as far as the caller may see them';
+COMMENT ON FUNCTION partshift.known_statements(oid, oid) IS
+'statements that mention a table or a view over it, the costliest first, as far as the caller may see them';
 
 /* Locks that parsing takes go when the block's work is undone. */
 CREATE FUNCTION partshift.judged_statement(query text, relid oid, plan jsonb,
@@ -67,7 +93,7 @@ AS $$
 							 FILTER (WHERE j.reads AND NOT j.prunes), '[]'),
 		'conflicts', coalesce(jsonb_agg(s.statement ORDER BY s.position)
 							  FILTER (WHERE j.conflicts), '[]'))
-	FROM jsonb_array_elements(partshift.known_statements(plan->>'table', caller))
+	FROM jsonb_array_elements(partshift.known_statements(relid, caller))
 			WITH ORDINALITY AS s(statement, position),
 		 partshift.judged_statement(s.statement->>'query', relid, plan) AS j
 	HAVING count(*) > 0

@@ -14,6 +14,7 @@
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "nodes/primnodes.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/rel.h"
@@ -170,6 +171,30 @@ typedef bool PshUpdateIndexes;
 #define psh_executor_run(desc) \
 	ExecutorRun((desc), ForwardScanDirection, 0, true)
 #endif
+
+/*
+ * What a column of a query's result is computed from.  18 has columns by which
+ * rows are grouped mentioned by way of an entry in the range table.
+ */
+static inline Node *
+psh_result_expression(const Query *query, const TargetEntry *target)
+{
+#if PG_VERSION_NUM >= 180000
+	Var		   *var = (Var *) target->expr;
+
+	if (query->hasGroupRTE && IsA(var, Var) && var->varlevelsup == 0)
+	{
+		RangeTblEntry *entry = list_nth_node(RangeTblEntry, query->rtable,
+											 var->varno - 1);
+
+		if (entry->rtekind == RTE_GROUP)
+			return list_nth(entry->groupexprs, var->varattno - 1);
+	}
+#else
+	(void) query;
+#endif
+	return (Node *) target->expr;
+}
 
 /*
  * Let an entry of a query's range table mean another table, without a check

@@ -4,9 +4,10 @@
  *	  Whether a statement of the application will leave partitions out.
  *
  * The partitioned table does not exist yet, so nothing can be planned.  The
- * statement is parsed, as the table's owner, and its conditions are looked
- * through for comparisons of the partition key with something else.  That a
- * view reads the table is not seen: statements that name it are.
+ * statement is parsed and rewritten, as the table's owner, which puts queries
+ * in the place of views; and its conditions are looked through for comparisons
+ * of the partition key with something else.  Those on a subquery's result hold
+ * for what it reads where the planner would push them down.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,6 +31,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "compat.h"
 #include "sql.h"
 
 PG_FUNCTION_INFO_V1(partshift_judge_statement);
@@ -44,6 +46,15 @@ typedef struct Judgement
 	bool		prunes;			/* wherever it does */
 	bool		conflicts;		/* ON CONFLICT would need the key */
 } Judgement;
+
+/* A query, and where in the FROM clause of which other one it stands, if so. */
+typedef struct Level
+{
+	Query	   *query;
+	struct Level *outer;		/* or NULL */
+	int			place;			/* range table index in the outer one */
+	Judgement  *judgement;
+} Level;
 
 /* Whether an expression is this column of the table, at this level. */
 static bool
@@ -75,8 +86,17 @@ can_prune(Oid opno, const Judgement *judgement, AttrNumber column)
 	return strategy != InvalidStrategy;
 }
 
+/* What is looked for: a column of a relation or subquery, which is the key's. */
+typedef struct Wanted
+{
+	int			rti;
+	AttrNumber	column;
+	AttrNumber	key;
+	const Judgement *judgement;
+} Wanted;
+
 static bool
-compares(Node *node, int rti, AttrNumber column, const Judgement *judgement)
+compares(Node *node, const Wanted *wanted)
 {
 	List	   *args;
 	Oid			opno;
@@ -94,17 +114,18 @@ compares(Node *node, int rti, AttrNumber column, const Judgement *judgement)
 	}
 	else
 		return false;
-	if (list_length(args) != 2 || !can_prune(opno, judgement, column))
+	if (list_length(args) != 2 ||
+		!can_prune(opno, wanted->judgement, wanted->key))
 		return false;
-	return (is_column(linitial(args), rti, column) &&
-			!bms_is_member(rti, pull_varnos(NULL, lsecond(args)))) ||
-		(is_column(lsecond(args), rti, column) &&
-		 !bms_is_member(rti, pull_varnos(NULL, linitial(args))));
+	return (is_column(linitial(args), wanted->rti, wanted->column) &&
+			!bms_is_member(wanted->rti, pull_varnos(NULL, lsecond(args)))) ||
+		(is_column(lsecond(args), wanted->rti, wanted->column) &&
+		 !bms_is_member(wanted->rti, pull_varnos(NULL, linitial(args))));
 }
 
 /* Whether a condition confines the column. */
 static bool
-confines(Node *node, int rti, AttrNumber column, const Judgement *judgement)
+confines(Node *node, const Wanted *wanted)
 {
 	ListCell   *cell;
 
@@ -115,36 +136,89 @@ confines(Node *node, int rti, AttrNumber column, const Judgement *judgement)
 		bool		is_or = ((BoolExpr *) node)->boolop == OR_EXPR;
 
 		foreach(cell, ((BoolExpr *) node)->args)
-			if (confines(lfirst(cell), rti, column, judgement) != is_or)
+			if (confines(lfirst(cell), wanted) != is_or)
 				return !is_or;
 		return is_or;
 	}
 	if (IsA(node, FromExpr))
 	{
 		foreach(cell, ((FromExpr *) node)->fromlist)
-			if (confines(lfirst(cell), rti, column, judgement))
+			if (confines(lfirst(cell), wanted))
 				return true;
-		return confines(((FromExpr *) node)->quals, rti, column, judgement);
+		return confines(((FromExpr *) node)->quals, wanted);
 	}
 	if (IsA(node, JoinExpr))
-		return confines(((JoinExpr *) node)->larg, rti, column, judgement) ||
-			confines(((JoinExpr *) node)->rarg, rti, column, judgement) ||
-			confines(((JoinExpr *) node)->quals, rti, column, judgement);
-	return compares(node, rti, column, judgement);
+		return confines(((JoinExpr *) node)->larg, wanted) ||
+			confines(((JoinExpr *) node)->rarg, wanted) ||
+			confines(((JoinExpr *) node)->quals, wanted);
+	return compares(node, wanted);
+}
+
+static bool
+subtracts(Node *node)
+{
+	SetOperationStmt *setop = (SetOperationStmt *) node;
+
+	if (node == NULL || !IsA(node, SetOperationStmt))
+		return false;
+	return setop->op == SETOP_EXCEPT || subtracts(setop->larg) ||
+		subtracts(setop->rarg);
+}
+
+/* Whether the planner pushes conditions on columns of the result into it. */
+static bool
+lets_conditions_in(const Query *query)
+{
+	return query->limitCount == NULL && query->limitOffset == NULL &&
+		query->windowClause == NIL && query->groupingSets == NIL &&
+		!query->hasDistinctOn && !query->hasTargetSRFs &&
+		!subtracts(query->setOperations);
+}
+
+/*
+ * Whether a query confines a column of what it reads, or those do that read
+ * its result.  The arms of UNION have the columns of the whole.
+ */
+static bool
+is_confined(const Level *level, const Wanted *wanted)
+{
+	Wanted		next = *wanted;
+	ListCell   *cell;
+
+	if (confines((Node *) level->query->jointree, wanted))
+		return true;
+	if (level->outer == NULL || !lets_conditions_in(level->query))
+		return false;
+	next.rti = level->place;
+	if (level->query->setOperations)
+		return is_confined(level->outer, &next);
+	foreach(cell, level->query->targetList)
+	{
+		TargetEntry *entry = lfirst(cell);
+
+		next.column = entry->resno;
+		if (!entry->resjunk &&
+			is_column(psh_result_expression(level->query, entry),
+					  wanted->rti, wanted->column) &&
+			is_confined(level->outer, &next))
+			return true;
+	}
+	return false;
 }
 
 static void
-judge_read(Query *query, int rti, Judgement *judgement)
+judge_read(const Level *level, int rti)
 {
+	Judgement  *judgement = level->judgement;
 	ListCell   *cell;
 
 	judgement->reads = true;
 	foreach(cell, judgement->key)
 	{
 		AttrNumber	column = (AttrNumber) lfirst_int(cell);
+		Wanted		wanted = {rti, column, column, judgement};
 
-		if (column == InvalidAttrNumber ||
-			!confines((Node *) query->jointree, rti, column, judgement))
+		if (column == InvalidAttrNumber || !is_confined(level, &wanted))
 			judgement->prunes = false;
 	}
 }
@@ -203,20 +277,25 @@ judge_conflict(OnConflictExpr *conflict, Judgement *judgement)
 		judgement->conflicts = true;
 }
 
-static bool
-judge(Node *node, Judgement *judgement)
+static bool judge(Node *node, Judgement *judgement);
+
+static void
+judge_level(Level *level)
 {
-	Query	   *query = (Query *) node;
+	Query	   *query = level->query;
+	Judgement  *judgement = level->judgement;
 	int			rti;
 
-	if (node == NULL)
-		return false;
-	if (!IsA(node, Query))
-		return expression_tree_walker(node, judge, judgement);
 	for (rti = 1; rti <= list_length(query->rtable); rti++)
 	{
 		RangeTblEntry *entry = rt_fetch(rti, query->rtable);
 
+		if (entry->rtekind == RTE_SUBQUERY)
+		{
+			Level		inner = {entry->subquery, level, rti, judgement};
+
+			judge_level(&inner);
+		}
 		if (entry->rtekind != RTE_RELATION ||
 			entry->relid != judgement->relid)
 			continue;
@@ -224,12 +303,28 @@ judge(Node *node, Judgement *judgement)
 		{
 			if (query->onConflict == NULL ||
 				rti != query->onConflict->exclRelIndex)
-				judge_read(query, rti, judgement);
+				judge_read(level, rti);
 		}
 		else if (query->onConflict)
 			judge_conflict(query->onConflict, judgement);
 	}
-	return query_tree_walker(query, judge, judgement, 0);
+	(void) query_tree_walker(query, judge, judgement,
+							 QTW_IGNORE_RT_SUBQUERIES);
+}
+
+static bool
+judge(Node *node, Judgement *judgement)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		Level		top = {(Query *) node, NULL, 0, judgement};
+
+		judge_level(&top);
+		return false;
+	}
+	return expression_tree_walker(node, judge, judgement);
 }
 
 static List *
@@ -248,8 +343,8 @@ key_columns(Oid relid, ArrayType *names)
 	return key;
 }
 
-/* Parse as the application would, as the table's owner. */
-static Query *
+/* Parse and rewrite as for the application, as the table's owner. */
+static List *
 parse_for(Oid relid, const char *source)
 {
 	List	   *parsed = pg_parse_query(source);
@@ -258,13 +353,14 @@ parse_for(Oid relid, const char *source)
 	char	   *path;
 
 	if (list_length(parsed) != 1)
-		return NULL;
+		return NIL;
 	path = psprintf("%s, public",
 					quote_identifier(get_namespace_name(get_rel_namespace(relid))));
 	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	return parse_analyze_varparams(linitial_node(RawStmt, parsed), source,
-								   &types, &ntypes, NULL);
+	return pg_rewrite_query(parse_analyze_varparams(linitial_node(RawStmt, parsed),
+													source, &types, &ntypes,
+													NULL));
 }
 
 /*
@@ -280,7 +376,6 @@ partshift_judge_statement(PG_FUNCTION_ARGS)
 	Datum		values[3];
 	bool		nulls[3] = {0};
 	PshUser		saved;
-	Query	   *query;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -293,8 +388,7 @@ partshift_judge_statement(PG_FUNCTION_ARGS)
 	judgement.key = key_columns(judgement.relid, PG_GETARG_ARRAYTYPE_P(4));
 	judgement.prunes = true;
 	psh_user_switch(PG_GETARG_OID(2), true, &saved);
-	query = parse_for(judgement.relid, source);
-	(void) judge((Node *) query, &judgement);
+	(void) judge((Node *) parse_for(judgement.relid, source), &judgement);
 	psh_user_restore(&saved);
 	values[0] = BoolGetDatum(judgement.reads);
 	values[1] = BoolGetDatum(judgement.prunes);

@@ -36,6 +36,14 @@ query(q{
 	SET ROLE owner;
 	CREATE TABLE shop.orders (id integer PRIMARY KEY, customer integer NOT NULL, v text);
 	CREATE TABLE shop.customers (id integer PRIMARY KEY);
+	CREATE VIEW shop.bought AS SELECT customer AS who, v, id FROM shop.orders WHERE v <> 'x';
+	CREATE VIEW shop.again AS SELECT upper(v) AS v, who FROM shop.bought;
+	CREATE VIEW shop.either AS SELECT who FROM shop.again UNION ALL SELECT customer FROM shop.orders;
+	CREATE VIEW shop.others AS SELECT who FROM shop.again EXCEPT SELECT id FROM shop.customers;
+	CREATE VIEW shop.counts AS SELECT customer, count(*) FROM shop.orders GROUP BY customer;
+	CREATE VIEW shop.some AS SELECT customer FROM shop.orders LIMIT 100;
+	CREATE VIEW shop."a (b)" AS SELECT * FROM shop.orders;
+	CREATE VIEW shop.regulars AS SELECT id FROM shop.orders WHERE customer = 8;
 	INSERT INTO shop.orders SELECT g, g % 50, 'v' FROM generate_series(1, 2000) g;
 	GRANT ALL ON ALL TABLES IN SCHEMA shop TO app});
 
@@ -55,6 +63,20 @@ my %prunes = (
 	'SELECT * FROM shop.orders WHERE NOT customer = 1 LIMIT 25' => 0,
 	'SELECT * FROM shop.orders WHERE customer + 1 = 5 LIMIT 26' => 0,
 	'DELETE FROM shop.orders WHERE id = 5' => 0,
+	'SELECT * FROM (SELECT id, customer AS c FROM shop.orders) o WHERE c = 1 LIMIT 31' => 1,
+	'SELECT * FROM shop.again WHERE who = 1 LIMIT 32' => 1,
+	'SELECT * FROM shop."a (b)" WHERE v = $$b$$ LIMIT 46' => 0,
+	'SELECT * FROM shop.either WHERE who = 1 LIMIT 33' => 1,
+	'SELECT * FROM shop.counts WHERE customer = 1 LIMIT 34' => 1,
+	'SELECT * FROM shop.regulars LIMIT 35' => 1,
+	'SELECT * FROM shop.customers c JOIN shop.bought b ON b.who = c.id LIMIT 36' => 1,
+	'UPDATE shop.bought SET v = $$y$$ WHERE who = 9' => 1,
+	'SELECT * FROM shop.again WHERE v = $$V$$ LIMIT 41' => 0,
+	'SELECT * FROM shop.bought WHERE id = 1 LIMIT 42' => 0,
+	'SELECT * FROM shop.some WHERE customer = 1 LIMIT 43' => 0,
+	'SELECT * FROM shop.others WHERE who = 1 LIMIT 44' => 0,
+	'SELECT * FROM shop.counts WHERE count = 1 LIMIT 45' => 0,
+	'DELETE FROM shop.bought WHERE id = 6' => 0,
 	'WITH o AS (SELECT * FROM shop.orders LIMIT 27) SELECT count(*) FROM o WHERE customer = 1' => 0,
 );
 
@@ -66,6 +88,7 @@ subtest 'statements in the plan' => sub {
 		INSERT INTO shop.orders VALUES (1, 1) ON CONFLICT (id) DO NOTHING;
 		INSERT INTO shop.orders VALUES (1, 2) ON CONFLICT ON CONSTRAINT orders_pkey DO UPDATE SET v = 'x';
 		INSERT INTO shop.orders VALUES (1, 3) ON CONFLICT DO NOTHING;
+		INSERT INTO shop.bought (id, who) VALUES (1, 4) ON CONFLICT (id) DO NOTHING;
 		CREATE TEMP TABLE gone AS SELECT 1 AS customer;
 		SELECT * FROM gone JOIN shop.orders USING (customer)});
 
@@ -82,7 +105,8 @@ subtest 'statements in the plan' => sub {
 	}
 	is(query(qq{SELECT string_agg(u->>'query', E'\n' ORDER BY u->>'query' COLLATE "C")
 			FROM jsonb_array_elements(\$j\$$plan\$j\$::jsonb->'conflicts') u}),
-		"INSERT INTO shop.orders VALUES (\$1, \$2) ON CONFLICT (id) DO NOTHING\n"
+		"INSERT INTO shop.bought (id, who) VALUES (\$1, \$2) ON CONFLICT (id) DO NOTHING\n"
+		. "INSERT INTO shop.orders VALUES (\$1, \$2) ON CONFLICT (id) DO NOTHING\n"
 		. 'INSERT INTO shop.orders VALUES ($1, $2) ON CONFLICT ON CONSTRAINT orders_pkey DO UPDATE SET v = $3',
 		'ON CONFLICT without the partition key');
 	cmp_ok(query(qq{SELECT \$j\$$plan\$j\$::jsonb->>'unread'}), '>', 0,
