@@ -103,6 +103,7 @@ REGRESS = \
 	partitioned_writes \
 	plan \
 	plan_page \
+	policy \
 	queries \
 	refusals \
 	refusals_partitioned \

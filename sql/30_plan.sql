@@ -274,6 +274,8 @@ AS $$
 	UNION ALL
 	SELECT * FROM partshift.check_partitions(relid, options)
 	UNION ALL
+	SELECT * FROM partshift.check_maintenance(relid, strategy, key_columns, options)
+	UNION ALL
 	SELECT * FROM partshift.check_publications(relid, options)
 	UNION ALL
 	SELECT * FROM partshift.check_labels(relid)

@@ -27,7 +27,8 @@ CREATE TABLE partshift.managed (
 	analyzed_at timestamptz,
 	maintained_at timestamptz,
 	failed_at timestamptz,
-	error text
+	error text,
+	successor oid
 );
 
 COMMENT ON TABLE partshift.managed IS
@@ -40,6 +41,9 @@ COMMENT ON COLUMN partshift.managed.maintained_at IS
 'when maintenance last ended without an error';
 COMMENT ON COLUMN partshift.managed.failed_at IS
 'when maintenance failed last, if it has not succeeded since';
+
+COMMENT ON COLUMN partshift.managed.successor IS
+'the table to which a conversion that has not ended has passed the policy on';
 
 CREATE SEQUENCE partshift.maintenance_run;
 

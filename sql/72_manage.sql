@@ -243,6 +243,55 @@ $$;
 COMMENT ON FUNCTION partshift.make_policy(oid, jsonb) IS
 'the policy that options ask for; raises an error if there cannot be one';
 
+/*
+ * pg_partman's configuration is read as whoever owns it, which need not be
+ * somebody who may have us run his code.  It has names without quotes.
+ */
+CREATE FUNCTION partshift.partman_config(relid oid) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	config record;
+BEGIN
+	SELECT c.relowner, format('%I.%I', n.nspname, c.relname) AS name INTO config
+	FROM pg_extension e
+		JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+			AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+		JOIN pg_class c ON c.oid = d.objid AND c.relname = 'part_config'
+		JOIN pg_namespace n ON n.oid = c.relnamespace
+	WHERE e.extname = 'pg_partman';
+	RETURN CASE WHEN config.name IS NOT NULL AND partshift.query_as(config.relowner,
+		(SELECT format('SELECT count(*)::text FROM %s p WHERE p.parent_table = %L',
+					   config.name, concat(n.nspname, '.', c.relname))
+		 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		 WHERE c.oid = partman_config.relid)) <> '0' THEN config.name END;
+END
+$$;
+
+COMMENT ON FUNCTION partshift.partman_config(oid) IS
+'the table of pg_partman''s in which a table is registered, or null';
+
+CREATE FUNCTION partshift.check_partman_idle(relid oid) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	config text := partshift.partman_config(relid);
+BEGIN
+	IF config IS NOT NULL THEN
+		PERFORM partshift.refuse_policy(
+			format('table "%s" is maintained by pg_partman already', c.relname),
+			format('It is registered in table %s.', config),
+			'Delete its row there first: both would make its partitions.', '42710')
+		FROM pg_class c WHERE c.oid = relid;
+	END IF;
+END
+$$;
+
+COMMENT ON FUNCTION partshift.check_partman_idle(oid) IS
+'raises an error for a table that pg_partman maintains';
+
 CREATE FUNCTION partshift.record_policy(relid oid, options jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -250,6 +299,7 @@ AS $$
 DECLARE
 	p partshift.managed := partshift.make_policy(relid, options);
 BEGIN
+	PERFORM partshift.check_partman_idle(relid);
 	DELETE FROM partshift.managed m
 	WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = m.relid AND c.reltype = m.row_type);
 

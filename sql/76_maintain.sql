@@ -74,7 +74,7 @@ COMMENT ON FUNCTION partshift.list_chores(oid, timestamptz) IS
 /*
  * Those that the caller may have maintained, and that there still are.  One
  * that is being converted is left as it is, and so is what it has become
- * afterwards: the new table has its own policy.
+ * afterwards: the new table has the policy then.
  */
 CREATE FUNCTION partshift.maintained_tables(relid oid, role oid)
 RETURNS TABLE (relation oid, owner oid, name text)
@@ -247,7 +247,10 @@ SELECT format('%I.%I', n.nspname, c.relname) AS relation, m.key_column, m.every,
 FROM partshift.managed m
 	JOIN pg_class c ON c.oid = m.relid AND c.reltype = m.row_type
 	JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE partshift.can_see(c.relowner);
+WHERE partshift.can_see(c.relowner)
+	AND NOT EXISTS (SELECT FROM partshift.job j
+					WHERE j.relid = m.relid AND j.status IN ('active', 'paused', 'failed')
+						AND (j.phase = 'done' OR j.reverse));
 
 COMMENT ON VIEW partshift.policies IS
 'the tables whose partitions are maintained, and how';

@@ -17,6 +17,19 @@ COMMENT ON FUNCTION partshift.may_inspect(oid, oid) IS
 'whether a role may know of the tables of an owner';
 
 /* Those that are maintained, and those that conversions made. */
+CREATE FUNCTION partshift.has_left(relid oid) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT EXISTS (SELECT FROM partshift.job j
+				   WHERE j.relid = has_left.relid AND j.status IN ('active', 'paused', 'failed')
+					AND (j.phase = 'done' OR j.reverse))
+		OR EXISTS (SELECT FROM partshift.backup b WHERE b.relid = has_left.relid)
+$$;
+
+COMMENT ON FUNCTION partshift.has_left(oid) IS
+'whether a table is what a conversion has left, and nobody maintains it';
+
 CREATE FUNCTION partshift.inspected_tables(relid oid, role oid)
 RETURNS TABLE (relation oid, name text, managed boolean)
 LANGUAGE sql STABLE
@@ -24,11 +37,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT c.oid, format('%I.%I', n.nspname, c.relname),
 		EXISTS (SELECT FROM partshift.managed m
-				WHERE m.relid = c.oid AND m.row_type = c.reltype)
+				WHERE m.relid = c.oid AND m.row_type = c.reltype) AND NOT partshift.has_left(c.oid)
 	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 	WHERE c.relkind = 'p'
 		AND CASE WHEN inspected_tables.relid IS NOT NULL THEN c.oid = inspected_tables.relid
 			ELSE c.oid IN (SELECT m.relid FROM partshift.managed m
+						   WHERE NOT partshift.has_left(m.relid)
 						   UNION
 						   SELECT j.shadow FROM partshift.job j
 						   WHERE j.phase = 'done' AND NOT j.reverse
@@ -198,6 +212,19 @@ AS $$
 		format('SELECT partshift.manage(%L)', t.name)
 	FROM t
 	WHERE NOT t.managed AND partshift.converted_options(t.relation) ? 'every'
+	UNION ALL
+	SELECT 'warning', 'maintenance', t.name, NULL,
+		format('The policy that it had before job %s does not fit it: nobody makes its next partitions.', j.job_id),
+		format('SELECT partshift.manage(%L)', t.name)
+	FROM t JOIN partshift.job j ON j.shadow = t.relation AND j.strategy = 'range'
+			AND j.status IN ('active', 'paused', 'failed')
+		JOIN partshift.managed m ON m.relid = j.relid AND m.successor IS NULL
+	WHERE NOT t.managed AND NOT j.options ? 'every'
+	UNION ALL
+	SELECT 'warning', 'maintenance', t.name, NULL, 'pg_partman maintains it as well.',
+		format('SELECT partshift.unmanage(%L)', t.name)
+	FROM t
+	WHERE t.managed AND partshift.partman_config(t.relation) IS NOT NULL
 	UNION ALL
 	SELECT 'warning', 'default partition', t.name, d.oid::regclass::text,
 		'It has rows: each new partition is checked against them.',

@@ -40,6 +40,8 @@ end_job(int job_id, const char *status)
 	psh_sql(SPI_OK_DELETE,
 			"DELETE FROM partshift.unplaced WHERE job_id = $1",
 			1, types, values, NULL);
+	psh_sql(SPI_OK_SELECT, "SELECT partshift.settle_policy($1, $2)",
+			2, types, values, NULL);
 }
 
 static bool

@@ -248,6 +248,9 @@ record(const PshJob *job, instr_time since)
 	INSTR_TIME_SUBTRACT(held, since);
 	values[0] = Int32GetDatum(job->id);
 	values[1] = Float8GetDatum(INSTR_TIME_GET_MILLISEC(held));
+	if (!job->reverse)
+		psh_sql(SPI_OK_SELECT, "SELECT partshift.pass_policy($1)",
+				1, types, values, NULL);
 	psh_job_advance(job, PSH_PHASE_DONE);
 	psh_sql(SPI_OK_UPDATE,
 			job->reverse ?
