@@ -264,6 +264,37 @@ $$;
 COMMENT ON FUNCTION partshift.register_partman(regclass, partshift.range_grid) IS
 'registers a table with pg_partman, as it was divided';
 
+/*
+ * What a policy says goes before what the conversion was told.  Dropping is
+ * for the tool to be told anew: what is handed over goes on, and no more.
+ */
+CREATE FUNCTION partshift.end_policy(relation regclass, INOUT grid partshift.range_grid)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	policy partshift.policies;
+BEGIN
+	SELECT p.* INTO policy
+	FROM partshift.policies p, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+	WHERE c.oid = end_policy.relation AND p.relation = format('%I.%I', n.nspname, c.relname);
+	IF NOT FOUND THEN
+		RETURN;
+	END IF;
+	grid.every := policy.every;
+	grid.premake := policy.premake;
+	grid.timezone := policy.timezone;
+	PERFORM partshift.manage_table(relation, NULL);
+	IF policy.retention IS NOT NULL OR policy.retention_count IS NOT NULL THEN
+		RAISE NOTICE 'retention of table % is not handed over', relation
+			USING HINT = 'Set retention in pg_partman''s part_config.';
+	END IF;
+END
+$$;
+
+COMMENT ON FUNCTION partshift.end_policy(regclass, partshift.range_grid) IS
+'ends the maintenance of a table, and says how it was divided lately';
+
 CREATE FUNCTION partshift.hand_over(relation regclass, tool text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -279,7 +310,7 @@ BEGIN
 		RAISE EXCEPTION 'unrecognized tool: "%"', tool
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'The only one is "partman".';
 	END IF;
-	grid := partshift.grid_of(relation);
+	grid := partshift.end_policy(relation, partshift.grid_of(relation));
 	PERFORM set_config('timezone', grid.timezone, true);
 	PERFORM partshift.register_partman(relation, grid);
 	IF EXISTS (SELECT FROM pg_attribute a

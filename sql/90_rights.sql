@@ -19,7 +19,7 @@ BEGIN
 				'finalize', 'verify', 'alter_job', 'wait', 'watch', 'can_see',
 				'carried', 'acts_for', 'is_loaded', 'check_command',
 				'hand_over', 'grid_of', 'partman_schema', 'make_template',
-				'check_partman', 'leaf_bounds', 'register_partman',
+				'check_partman', 'leaf_bounds', 'register_partman', 'end_policy',
 				'bound_rank', 'is_number', 'time_step', 'step_pattern',
 				'step_months',
 				'manage', 'unmanage', 'manage_table', 'maintain', 'run_maintenance',

@@ -5,7 +5,7 @@ SET timezone = 'UTC';
 CREATE SCHEMA h;
 SET search_path = h, public;
 
-SELECT plan(29);
+SELECT plan(38);
 
 CREATE FUNCTION divide(name regclass, key text, width text, format text DEFAULT NULL) RETURNS integer LANGUAGE sql AS $$
 	SELECT partshift.convert(name, 'range', key, every => width, name_format => format, legacy_name => replace(name::text, '"', '') || '_old')
@@ -91,12 +91,37 @@ SELECT throws_ok($$ SELECT partshift.hand_over('named', 'partman') $$, '0A000',
 SELECT is_empty($$ SELECT * FROM "part man".part_config $$, 'nothing is registered');
 SELECT is((SELECT count(*) FROM pg_class WHERE relname LIKE 'template%')::int, 0, 'and nothing left behind');
 
+SELECT partshift.manage('numbers', premake => 7, retention => '20');
+SELECT lives_ok($$ SELECT partshift.manage('days') $$, 'a table beside pg_partman');
+SELECT throws_ok($$ SELECT partshift.hand_over('named', 'partman') $$, '0A000', NULL, 'other names, again');
 SELECT lives_ok($$ SELECT partshift.hand_over('days', 'partman') $$, 'days');
+SELECT throws_ok($$ SELECT partshift.manage('days') $$, '42710',
+	'table "days" is maintained by pg_partman already', 'not managed beside pg_partman');
+CREATE TABLE theirs (id int PRIMARY KEY) PARTITION BY RANGE (id);
+ALTER TABLE theirs OWNER TO somebody;
+INSERT INTO "part man".part_config (parent_table, control, partition_type, partition_interval, automatic_maintenance)
+SELECT 'h.theirs', 'id', partition_type, '10', 'off' FROM "part man".part_config;
+SET ROLE somebody;
+SELECT throws_ok($$ SELECT partshift.manage('h.theirs', every => '10') $$, '42710',
+	'table "theirs" is maintained by pg_partman already', 'nor by an owner who cannot read its configuration');
+RESET ROLE;
+DELETE FROM "part man".part_config WHERE parent_table = 'h.theirs';
+SELECT lives_ok($$ SELECT partshift.manage('theirs', every => '10') $$, 'managed when it is not registered any more');
+INSERT INTO "part man".part_config (parent_table, control, partition_type, partition_interval, automatic_maintenance)
+SELECT 'h.theirs', 'id', partition_type, '10', 'off' FROM "part man".part_config;
+SELECT is((SELECT string_agg(detail || ' ' || mend, '') FROM partshift.health('theirs') WHERE detail LIKE '%partman%'),
+	'pg_partman maintains it as well. SELECT partshift.unmanage(''h.theirs'')', 'health sees both');
+SELECT matches(string_agg(severity || ' ' || detail, ''), '^warning pg_partman maintains table "theirs" and will maintain the new one', 'and so does plan()')
+FROM partshift.plan('theirs', 'hash', 'id', partitions => 2) WHERE topic = 'maintenance' AND detail LIKE 'pg_partman%';
+DELETE FROM "part man".part_config WHERE parent_table = 'h.theirs';
+DROP TABLE theirs;
 SELECT throws_ok($$ SELECT partshift.hand_over('days', 'partman') $$, '42710',
 	'table "days" is maintained by pg_partman already', 'twice');
 SELECT lives_ok($$ SELECT partshift.hand_over('months', 'partman') $$, 'months');
 SELECT lives_ok($$ SELECT partshift.hand_over('hours', 'partman') $$, 'hours');
 SELECT lives_ok($$ SELECT partshift.hand_over('numbers', 'partman') $$, 'numbers');
+SELECT is((SELECT array_agg(relation) FROM partshift.policies), NULL, 'our policies have ended');
+SELECT is((SELECT premake FROM "part man".part_config WHERE parent_table = 'h.numbers'), 7, 'with what they said');
 SELECT is((SELECT array_agg(parent_table || ' ' || partition_interval || ' ' || coalesce(datetime_string, '-') ORDER BY parent_table)
 	FROM "part man".part_config),
 	ARRAY['h.days 1 day YYYYMMDD', 'h.hours 06:00:00 YYYYMMDD_HH24', 'h.months 1 mon YYYYMM', 'h.numbers 10 -'],

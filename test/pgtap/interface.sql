@@ -39,7 +39,7 @@ SELECT set_eq($$
 		'cleanup', 'run_cleanup', 'extend_backup', 'verify_backup', 'order_backup',
 		'health', 'inspect', 'leaves', 'distribution',
 		-- what hand_over() calls as its caller
-		'hand_over', 'check_partman', 'grid_of', 'is_number', 'bound_rank', 'leaf_bounds', 'make_template',
+		'hand_over', 'check_partman', 'end_policy', 'grid_of', 'is_number', 'bound_rank', 'leaf_bounds', 'make_template',
 		'partman_schema', 'register_partman', 'step_months', 'step_pattern', 'time_step'],
 	'PUBLIC may call the interface and nothing else');
 SELECT is_empty($$
