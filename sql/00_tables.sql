@@ -47,7 +47,6 @@ CREATE TABLE partshift.job (
 	horizon_xmax xid8,
 	horizon_xip xid8[],
 	horizon_overflowed boolean,
-	source_file oid,
 	log_file oid,
 	keeper_pid integer,
 	log_block bigint NOT NULL DEFAULT 0,

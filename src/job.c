@@ -27,13 +27,13 @@
 	" phase, status, request, swap_mode, swap_requested, verify_mode," \
 	" workers, cost_delay, cost_limit, reverse," \
 	" coalesce((options->>'reverse_sync')::boolean, true)," \
-	" source_file, log_block, last_reconcile_xid," \
+	" log_file, log_block, last_reconcile_xid," \
 	" horizon_xmin, horizon_xmax, horizon_xip, horizon_overflowed," \
-	" fingerprint, log_file," \
+	" fingerprint, keeper_pid," \
 	" plan #>> '{computed,column}', (plan #>> '{computed,derived}')::boolean," \
 	" (plan #>> '{computed,type}')::oid," \
 	" (plan #>> '{computed,collation}')::oid, plan #>> '{computed,tree}'," \
-	" coalesce((options->>'lock_writes')::boolean, false), keeper_pid" \
+	" coalesce((options->>'lock_writes')::boolean, false)" \
 	" FROM partshift.job WHERE job_id = $1"
 
 static const char *const phase_names[] = {
@@ -167,15 +167,14 @@ read_job(int job_id, const char *query)
 	job->cost_limit = DatumGetInt32(column(18, &isnull));
 	job->reverse = DatumGetBool(column(19, &isnull));
 	job->reverse_sync = DatumGetBool(column(20, &isnull));
-	job->source_file = DatumGetObjectId(column(21, &isnull));
+	job->log_file = DatumGetObjectId(column(21, &isnull));
 	job->log_block = DatumGetInt64(column(22, &isnull));
 	job->last_reconcile_xid = DatumGetFullTransactionId(column(23, &isnull));
 	read_horizon(&job->horizon);
 	job->fingerprint = psh_sql_text(0, 28);
-	job->log_file = DatumGetObjectId(column(29, &isnull));
+	job->keeper_pid = DatumGetInt32(column(29, &isnull));
 	job->computed = read_computed();
 	job->lock_writes = DatumGetBool(column(35, &isnull));
-	job->keeper_pid = DatumGetInt32(column(36, &isnull));
 	return job;
 }
 

@@ -50,7 +50,6 @@ typedef struct PshJob
 	int			cost_limit;
 	bool		reverse;		/* the next swap is the way back */
 	bool		reverse_sync;	/* legacy follows the new table */
-	Oid			source_file;	/* the source's file at the horizon */
 	Oid			log_file;		/* the log's file that log_block counts in */
 	int64		log_block;		/* first block of the log to settle */
 	FullTransactionId last_reconcile_xid;
