@@ -8,7 +8,6 @@ use File::Basename 'dirname';
 use FindBin;
 use lib $FindBin::RealBin;
 
-use Documents;
 use PartshiftTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -108,7 +107,7 @@ subtest 'declarations' => sub {
 
 		# A table that is returned has parentheses of its own.
 		($arguments, $result) = ($1, "$2)") if $arguments =~ /^(.*)\) returns (table \(.*)$/;
-		next unless $function{$name};
+		ok($function{$name}, "there is $name()") or next;
 		my ($is, $returns) = @{ $function{$name}[0] };
 		$is =~ s/ DEFAULT [^,]*//g unless $arguments =~ /DEFAULT/;
 		$checked++;
@@ -196,8 +195,13 @@ subtest 'messages' => sub {
 	$source =~ s/"\s*\n\s*"//g;
 	push @formats, $1 =~ s/\\"/"/gr while $source =~ /"((?:[^"\\\n]|\\.)*)"/g;
 	push @formats, $1 =~ s/''/'/gr while $source =~ /'((?:[^'\n]|'')*)'/g;
-	@formats = map { join '.+?', map { quotemeta } split /%(?:\d\$)?(?:ll)?[sILud]|%(?![\w.])/, $_, -1 }
-	  grep { /[a-z] [a-z]/ } @formats;
+	# A name is a word or two; what is hardly more than names would be anything.
+	for (splice @formats)
+	{
+		my @words = split /%(?:\d\$)?(?:ll)?[sILud]|%(?![\w.])/, $_, -1;
+
+		push @formats, join '\S+(?: \S+)?', map { quotemeta } @words if join('', @words) =~ tr/a-z// > 7;
+	}
 	for (map { $reference =~ /\n(#+ $_\n.*?)\n## /s } 'What is refused', 'Errors of a running job',
 		'Errors of maintenance')
 	{
@@ -209,6 +213,13 @@ subtest 'messages' => sub {
 	}
 	cmp_ok($checked, '>', 80, 'messages were found');
 	is(join("\n", @nobody), '', 'all of them are raised');
+};
+
+subtest 'alerts' => sub {
+	my %rules = slurp_file("$root/doc/monitoring/alerts.yml") =~ /- alert: (\w+).*?severity: (\w+)/gs;
+	my %documented = $text{'doc/monitoring/README.md'} =~ /^\| (Partshift\w+) \| (\w+) \|/mg;
+
+	is_deeply(\%documented, \%rules, 'alerts and their severity');
 };
 
 # The anchor that a heading has.

@@ -22,7 +22,7 @@ use Carp 'croak';
 use Exporter 'import';
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(read_documents take take_span scenes untaken spans);
+our @EXPORT = qw(read_documents take take_span scenes directions untaken);
 
 my %documents;
 
@@ -150,8 +150,7 @@ sub untaken
 	return @left;
 }
 
-# The scenes of a file, in its order: { name, script, output }.  The output is
-# what psql must have written, by the document.
+# The scenes of a file, in its order: { name, document, lines }.
 sub scenes
 {
 	my ($file) = @_;
@@ -162,14 +161,29 @@ sub scenes
 		if (/^\@document (\S+)$/) { $path = $1 }
 		elsif (/^\@scene (.*)$/)
 		{
-			push @scenes, { name => "$path: $1", script => '', output => '', needs => [] };
+			push @scenes, { name => "$path: $1", document => $path, lines => [] };
 		}
-		elsif (/^\@needs (\w+)$/) { push @{ $scenes[-1]{needs} }, $1 }
-		elsif (/^\@output (.*)$/) { $scenes[-1]{output} = take($path, $1) }
-		elsif (/^\@(.*)$/) { $scenes[-1]{script} .= direction($path, $1) }
-		elsif (@scenes) { $scenes[-1]{script} .= $_ }
+		elsif (@scenes) { push @{ $scenes[-1]{lines} }, $_ }
 	}
 	return @scenes;
+}
+
+# What a scene comes to: SQL for psql, what that must print by the document,
+# and the extensions that it takes.
+sub directions
+{
+	my ($scene) = @_;
+	my $path = $scene->{document};
+	my %found = (script => '', output => '', needs => []);
+
+	for (@{ $scene->{lines} })
+	{
+		if (/^\@needs (\w+)$/) { push @{ $found{needs} }, $1 }
+		elsif (/^\@output (.*)$/) { $found{output} = take($path, $1) }
+		elsif (/^\@(.*)$/) { $found{script} .= direction($path, $1) }
+		else { $found{script} .= $_ }
+	}
+	return \%found;
 }
 
 # What a line of a scene that begins with @ stands for.
