@@ -141,6 +141,30 @@ subtest 'options' => sub {
 	}
 };
 
+# Values of options are taken, with one strategy at least.
+subtest 'values' => sub {
+	my %ways = (
+		hash => "'id', partitions => 4", range => "'at', every => '1 month'",
+		list => "'id', partitions => 4");
+	my %options;
+
+	query('CREATE TABLE t (id integer PRIMARY KEY, at timestamptz NOT NULL, "createdAt" timestamptz, owner text)');
+	for my $said (map { s/\s+/ /gr } values %text)
+	{
+		$options{"$1 => $2"} = $1 while $said =~ /`(\w+) => ([^`]*)`/g;
+	}
+	for my $option (grep { !/ N$/ && " $function{convert}[0][0]" =~ / $options{$_} / } sort keys %options)
+	{
+		my @taken = grep {
+			my $others = $ways{$_} =~ s/, $options{$option} => .*//r;
+
+			0 == $node->psql('postgres', "SELECT * FROM partshift.plan('t', '$_', $others, $option)");
+		} sort keys %ways;
+		isnt("@taken", '', $option);
+	}
+	cmp_ok(scalar(keys %options), '>', 15, 'options were found');
+};
+
 subtest 'settings' => sub {
 	my %documented = map { $_->[0] => $_->[1] =~ s/ //gr } table_below('## Settings');
 
