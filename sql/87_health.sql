@@ -140,7 +140,11 @@ DECLARE
 	has_default boolean;
 BEGIN
 	FOR t IN SELECT i.* FROM partshift.inspected_tables(relid, role) i WHERE i.managed LOOP
-		call := format('SELECT partshift.maintain(%L)', t.name);
+		SELECT format('SELECT partshift.abort(%s) -- or wait: nothing is made until the job has ended', j.job_id)
+		INTO call
+		FROM partshift.job j
+		WHERE j.relid = t.relation AND j.status IN ('active', 'paused', 'failed');
+		call := coalesce(call, format('SELECT partshift.maintain(%L)', t.name));
 		has_default := EXISTS (SELECT FROM pg_partitioned_table p
 							   WHERE p.partrelid = t.relation AND p.partdefid <> 0);
 		BEGIN

@@ -55,6 +55,7 @@ DROP TABLE t_default;
 CALL converted('range', CAST(:'every' AS jsonb) || '{"swap": "manual"}', NULL) \gset
 SELECT policies();
 SELECT * FROM partshift.maintain();
+SELECT object, probe.mask(mend) FROM partshift.health('t') WHERE topic = 'missing partition';
 SELECT partshift.abort(:job);
 CALL ended(:job, NULL);
 SELECT policies();
