@@ -248,7 +248,7 @@ claim_task(int job_id, Oid leaf, IndexTask *task)
 				" FROM partshift.task t"
 				" WHERE t.job_id = $1 AND t.phase = 'index' AND NOT t.done"
 				" AND t.other IS NOT NULL AND t.object = $2"
-				" LIMIT 1 FOR UPDATE SKIP LOCKED" :
+				" ORDER BY t.task_no LIMIT 1 FOR UPDATE SKIP LOCKED" :
 				"SELECT t.task_no, t.object, t.other, t.command"
 				" FROM partshift.task t"
 				" WHERE t.job_id = $1 AND t.phase = 'index' AND NOT t.done"
