@@ -56,6 +56,7 @@
 #include "throttle.h"
 
 #define BATCH_MS 100.0
+#define LARGEST_DEBT 10.0		/* milliseconds of sleep, see psh_copy_run() */
 #define SMALLEST_RANGE 128		/* blocks */
 #define LARGEST_RANGE 16384
 
@@ -193,7 +194,8 @@ time_is_up(const instr_time *start)
 
 	INSTR_TIME_SET_CURRENT(now);
 	INSTR_TIME_SUBTRACT(now, *start);
-	return INSTR_TIME_GET_MILLISEC(now) + psh_throttle_owed() >= BATCH_MS;
+	return INSTR_TIME_GET_MILLISEC(now) >= BATCH_MS ||
+		psh_throttle_owed() >= LARGEST_DEBT;
 }
 
 /*
@@ -374,8 +376,12 @@ save_throttled(int job_id, double milliseconds)
 
 /*
  * Copy one batch, in a transaction of its own, or sleep for the one before;
- * the caller has told the throttle the job's settings.  Returns PSH_STEP_REST while others hold what is left or the source
- * has moved, PSH_STEP_FINISHED when nothing is left.
+ * the caller has told the throttle the job's settings.  Returns PSH_STEP_REST
+ * while others hold what is left or the source has moved, PSH_STEP_FINISHED
+ * when nothing is left.
+ *
+ * A batch that has to be paid for is short: what is written in one go delays
+ * whoever commits at the time.
  */
 PshStep
 psh_copy_run(int job_id)

@@ -280,20 +280,16 @@ finish_task(int job_id, const IndexTask *task, Oid index)
 			3, types, values, NULL);
 }
 
-/*
- * Build one index, or if all are built or being built vacuum one leaf.  Any
- * worker may call it, at the same time as others, after psh_index_prepare().
- */
-PshStep
-psh_index_build(PshJob *job)
+/* Build one index, of the given leaf if there is one; false if none is left. */
+static bool
+build_one(const PshJob *job, Oid *leaf)
 {
-	static Oid	last_leaf = InvalidOid;
 	IndexTask	task;
+	bool		found;
 
 	psh_txn_begin("building indexes");
-	/* What has just been read is likely to be cached. */
-	if ((OidIsValid(last_leaf) && claim_task(job->id, last_leaf, &task)) ||
-		claim_task(job->id, InvalidOid, &task))
+	found = claim_task(job->id, *leaf, &task);
+	if (found)
 	{
 		List	   *planned = read_planned(job->id, task.planned);
 
@@ -303,12 +299,36 @@ psh_index_build(PshJob *job)
 		finish_task(job->id, &task,
 					build_index(linitial(planned), task.leaf, task.name,
 								job->owner));
-		psh_txn_commit();
-		last_leaf = task.leaf;
-		return PSH_STEP_AGAIN;
+		*leaf = task.leaf;
 	}
 	psh_txn_commit();
-	return psh_vacuum_leaf(job);
+	return found;
+}
+
+/*
+ * Build one index, or vacuum one leaf of which all are built.  Any worker may
+ * call it, at the same time as others, after psh_index_prepare().
+ *
+ * A worker stays with a leaf, of which it has just read all pages: what is
+ * still cached VACUUM need not read again, nor write itself.
+ */
+PshStep
+psh_index_build(PshJob *job)
+{
+	static Oid	leaf = InvalidOid;
+	Oid			last = leaf;
+
+	if (OidIsValid(last))
+	{
+		if (build_one(job, &leaf))
+			return PSH_STEP_AGAIN;
+		leaf = InvalidOid;
+		if (psh_vacuum_leaf(job, last) == PSH_STEP_AGAIN)
+			return PSH_STEP_AGAIN;
+	}
+	if (build_one(job, &leaf))
+		return PSH_STEP_AGAIN;
+	return psh_vacuum_leaf(job, InvalidOid);
 }
 
 /*

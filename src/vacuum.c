@@ -117,14 +117,15 @@ psh_vacuum_analyze(Oid relid)
 }
 
 /*
- * Read the leaves that could be vacuumed now.  Returns how many there are,
- * and whether any leaf is left at all.
+ * Read the leaves that could be vacuumed now, or see whether the given one
+ * could.  Returns how many there are, and whether any leaf is left at all.
  */
 static int
-read_candidates(int job_id, int *task_nos, Oid *leaves, bool *any_left)
+read_candidates(int job_id, Oid leaf, int *task_nos, Oid *leaves,
+				bool *any_left)
 {
-	Oid			types[1] = {INT4OID};
-	Datum		values[1] = {Int32GetDatum(job_id)};
+	Oid			types[2] = {INT4OID, OIDOID};
+	Datum		values[2] = {Int32GetDatum(job_id), ObjectIdGetDatum(leaf)};
 	bool		isnull;
 	int			n;
 	int			i;
@@ -134,12 +135,13 @@ read_candidates(int job_id, int *task_nos, Oid *leaves, bool *any_left)
 					  "SELECT t.task_no, t.object FROM partshift.task t"
 					  " WHERE t.job_id = $1 AND t.phase = 'index'"
 					  " AND NOT t.done AND t.other IS NULL"
+					  " AND $2 IN (t.object, 0)"
 					  " AND t.object NOT IN ("
 					  "SELECT b.object FROM partshift.task b"
 					  " WHERE b.job_id = $1 AND b.phase = 'index'"
 					  " AND NOT b.done AND b.other IS NOT NULL)"
 					  " ORDER BY t.task_no LIMIT " CppAsString2(MAX_CANDIDATES),
-					  1, types, values, NULL);
+					  2, types, values, NULL);
 	Assert(n <= MAX_CANDIDATES);
 	for (i = 0; i < n; i++)
 	{
@@ -190,17 +192,18 @@ finish_task(int job_id, int task_no)
 }
 
 /*
- * Vacuum and analyze one leaf whose indexes are built.  Called outside a
- * transaction.  Returns PSH_STEP_FINISHED when no task of the phase is left,
+ * Vacuum and analyze one leaf whose indexes are built, the given one if it is
+ * valid.  Called outside a transaction.  Returns PSH_STEP_AGAIN when one was
+ * vacuumed, else PSH_STEP_FINISHED when no task of the phase is left,
  * PSH_STEP_REST when others work on what is left.
  */
 PshStep
-psh_vacuum_leaf(const PshJob *job)
+psh_vacuum_leaf(const PshJob *job, Oid leaf)
 {
 	int			task_nos[MAX_CANDIDATES];
 	Oid			leaves[MAX_CANDIDATES];
 	bool		any_left;
-	int			n = read_candidates(job->id, task_nos, leaves, &any_left);
+	int			n = read_candidates(job->id, leaf, task_nos, leaves, &any_left);
 	int			i;
 
 	for (i = 0; i < n; i++)

@@ -10,7 +10,7 @@
 
 #include "job.h"
 
-extern PshStep psh_vacuum_leaf(const PshJob *job);
+extern PshStep psh_vacuum_leaf(const PshJob *job, Oid leaf);
 extern void psh_vacuum_analyze(Oid relid);
 
 #endif							/* PARTSHIFT_VACUUM_H */
