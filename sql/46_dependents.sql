@@ -189,10 +189,21 @@ AS $$
 DECLARE
 	refusal partshift.finding;
 BEGIN
-	SELECT f.* INTO refusal
-	FROM partshift.job AS j, partshift.check_dependents(j.relid, j.plan) AS f
-	WHERE j.job_id = refuse_dependents.job_id AND NOT j.reverse
-	LIMIT 1;
+	-- Mostly there is none, and the swap's locks are held.
+	IF EXISTS (SELECT FROM partshift.job AS j
+			   WHERE j.job_id = refuse_dependents.job_id AND NOT j.reverse
+				 AND (EXISTS (SELECT FROM partshift.dependents(j.relid))
+					  OR EXISTS (SELECT FROM pg_policy WHERE polrelid = j.relid))) THEN
+		SELECT f.* INTO refusal
+		FROM partshift.job AS j, partshift.check_dependents(j.relid, j.plan) AS f
+		WHERE j.job_id = refuse_dependents.job_id
+		LIMIT 1;
+	ELSE
+		SELECT f.* INTO refusal
+		FROM partshift.job AS j, partshift.check_partition_dependents(j.relid) AS f
+		WHERE j.job_id = refuse_dependents.job_id AND NOT j.reverse
+		LIMIT 1;
+	END IF;
 	IF FOUND THEN
 		RAISE EXCEPTION USING
 			ERRCODE = 'object_not_in_prerequisite_state',
