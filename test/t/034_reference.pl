@@ -29,7 +29,7 @@ sub rows { return split /\n/, query($_[0]) }
 # Functions that PUBLIC may execute only because others that it calls do so.
 my %internal = map { $_ => 1 } qw(acts_for can_see check_command hash_remainder
   is_loaded order_job watch manage_table run_maintenance run_cleanup order_backup
-  inspect check_partman grid_of is_number bound_rank leaf_bounds make_template
+  inspect check_partman end_policy grid_of is_number bound_rank leaf_bounds make_template
   partman_schema register_partman step_months step_pattern time_step);
 # Relations that views and policies read.
 my %read = map { $_ => 1 } qw(waiting range_grid);
