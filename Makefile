@@ -149,6 +149,7 @@ ISOLATION = \
 	reconcile_partition \
 	reconcile_reinsert \
 	reverse_dropout \
+	reverse_finalize \
 	reverse_rollback \
 	reverse_snapshot \
 	swap_busy \

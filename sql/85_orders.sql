@@ -9,8 +9,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	message text := format('cannot %s job %s', what, job.job_id);
-	detail text := format('Its phase is %s and its status %s.',
-						  job.phase, job.status);
+	detail text := format('Its phase is %s and its status %s%s.', job.phase, job.status,
+						  ', and it has been ordered to ' || job.request);
 BEGIN
 	IF hint IS NULL THEN
 		RAISE EXCEPTION USING
@@ -39,6 +39,9 @@ AS $$
 		END,
 		CASE WHEN NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = job.relid)
 			THEN 'The legacy table was dropped.'
+		END,
+		CASE WHEN job.request = 'finalize'
+			THEN 'It is being finalized, and the legacy table no longer follows.'
 		END,
 		(SELECT format('The legacy table no longer follows since %s: %s.',
 					   d.dropped_at, d.reason)
@@ -90,9 +93,9 @@ BEGIN
 			hint := CASE WHEN live AND NOT swapped
 				THEN 'Before the swap, use partshift.abort().' END;
 		WHEN 'verify' THEN
-			fits := job.status = 'active'
+			fits := job.status = 'active' AND coalesce(job.request = 'verify', true)
 				AND job.phase IN ('rewire', 'verify', 'ready', 'swap', 'done');
-			hint := CASE WHEN live AND job.status = 'active'
+			hint := CASE WHEN live AND job.status = 'active' AND job.request IS NULL
 				THEN 'The shadow equals the table from phase rewire on.' END;
 		ELSE
 			RAISE EXCEPTION USING

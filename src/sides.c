@@ -240,7 +240,8 @@ put_side(ReturnSetInfo *result, const Side *side)
 static void
 require_both(const PshJob *job)
 {
-	bool		equal = job->phase >= PSH_PHASE_REWIRE &&
+	bool		ending = job->request != NULL && strcmp(job->request, "finalize") == 0;
+	bool		equal = job->phase >= PSH_PHASE_REWIRE && !ending &&
 		job->status <= PSH_STATUS_FAILED;
 
 	if (!equal || get_rel_name(job->relid) == NULL ||
@@ -248,6 +249,7 @@ require_both(const PshJob *job)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot compare the tables of job %d", job->id),
+				 ending ? errdetail("It is being finalized, and the legacy table no longer follows.") :
 				 errdetail("Its phase is %s.", psh_phase_name(job->phase)),
 				 errhint("The new table equals the old one from phase rewire until the job ends.")));
 }

@@ -33,7 +33,8 @@ sub _columns
 }
 
 # Both tables of a job, in one snapshot, if they must be equal now; nobody writes
-# to the new one any more when a rollback has only to drop it.
+# to the new one any more when a rollback has only to drop it, and legacy does
+# not follow while it waits to be finalized.
 sub equal_tables
 {
 	my ($c, $s, $job) = @_;
@@ -45,7 +46,7 @@ sub equal_tables
 			  . " JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE j.job_id = $job"
 			  . " AND j.phase IN ('rewire', 'verify', 'ready', 'swap', 'done')"
 			  . " AND j.status NOT IN ('aborted', 'finalized', 'rolled_back')"
-			  . " AND NOT (j.phase = 'done' AND j.reverse) ORDER BY c.relkind");
+			  . " AND NOT (j.phase = 'done' AND (j.reverse OR j.request IS NOT DISTINCT FROM 'finalize')) ORDER BY c.relkind");
 		my ($one, $other) = map { 'SELECT ROW(' . _columns($s) . ")::text AS r FROM $_->[0]" } @$names;
 
 		push @bad, map { $_->[0] } @{ $c->rows("WITH a AS MATERIALIZED ($one), b AS MATERIALIZED ($other)"
