@@ -128,6 +128,7 @@ ISOLATION = \
 	fk_extend \
 	fk_extend_self \
 	fk_extend_stages \
+	fk_order \
 	fk_parent \
 	lock_writes \
 	lock_writes_lost \

@@ -197,11 +197,7 @@ BEGIN
 	WHERE x.key = conid;
 	relname := partshift.relation_name(ext.relation);
 
-	IF ext.relation <> job.relid THEN
-		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE',
-					   partshift.relation_name(job.relid));
-	END IF;
-	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', relname);
+	PERFORM partshift.lock_together(job.relid, ext.relation = job.relid, ext.relation, true);
 	IF ext.relation = job.relid AND partshift.has_changed(job) THEN
 		RAISE EXCEPTION USING
 			ERRCODE = 'object_not_in_prerequisite_state',

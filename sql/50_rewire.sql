@@ -10,16 +10,24 @@
 /*
  * Adding a foreign key locks the table that has it and then the one it refers
  * to; applications mostly write them the other way about.  To meet them less
- * often in a deadlock, the locks are taken in their order first.
+ * often in a deadlock, both locks are taken first.
  */
+CREATE FUNCTION partshift.lock_together(first oid, first_exclusive boolean,
+										second oid, second_exclusive boolean)
+RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'partshift_lock_together';
+
+COMMENT ON FUNCTION partshift.lock_together(oid, boolean, oid, boolean) IS
+'locks two tables with their partitions, SHARE ROW EXCLUSIVE or ACCESS EXCLUSIVE, in the order that did not fail before';
+
 CREATE FUNCTION partshift.foreign_key_lock(relation oid, referenced oid)
 RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT format('LOCK TABLE %s, %s IN SHARE ROW EXCLUSIVE MODE',
-				  partshift.relation_name(referenced),
-				  partshift.relation_name(relation))
+	SELECT format('SELECT partshift.lock_together(%s, false, %s, false)',
+				  referenced, relation)
 $$;
 
 COMMENT ON FUNCTION partshift.foreign_key_lock(oid, oid) IS
@@ -38,11 +46,9 @@ BEGIN
 	 * The server drops the leaf's triggers on the table referred to, which
 	 * takes ACCESS EXCLUSIVE.  To ask for that later would be an upgrade, with
 	 * the shadow locked: whoever reads that table and then writes the source
-	 * would wait for us as we for him.  Here nothing else is held yet.
+	 * would wait for us as we for him.
 	 */
-	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE',
-				   partshift.relation_name(referenced));
-	EXECUTE partshift.foreign_key_lock(relation, referenced);
+	PERFORM partshift.lock_together(referenced, true, relation, false);
 
 	/*
 	 * The server takes over a key of a leaf that is valid and the same, and

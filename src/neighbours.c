@@ -6,9 +6,11 @@
  * Dropping and renaming foreign keys locks the tables at both ends, ACCESS
  * EXCLUSIVE.  Left to the statements, those locks would be taken in their
  * order, some by upgrading a weaker one.  So all are taken beforehand, and the
- * list is made before the first is asked for.
+ * list is made before the first is asked for.  The same goes for the two
+ * tables of a foreign key that is added.
  *
- * The order is that of OIDs at first.  No fixed order suits every application:
+ * The order is that of OIDs at first, and for a new foreign key the table
+ * referred to comes first.  No fixed order suits every application:
  * one whose transactions all write table A and then B meets a swap that has
  * locked B and waits for A in a deadlock, every time.  So the table for which
  * a try waited in vain is the first of the next try.  Then nothing is held
@@ -23,8 +25,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "fmgr.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
@@ -32,6 +36,8 @@
 
 #include "neighbours.h"
 #include "sql.h"
+
+PG_FUNCTION_INFO_V1(partshift_lock_together);
 
 /*
  * OIDs of the job's tables and of what foreign keys join to them, sorted.
@@ -82,6 +88,24 @@ shorten_timeout(instr_time since, int limit)
 }
 
 /*
+ * Lock a table, or a partition, with which `table` is to be the first of the
+ * next try if this one waits in vain.
+ */
+static void
+lock_part(Oid relid, Oid table, LOCKMODE lockmode, instr_time *since, int limit)
+{
+	Oid			first = stubborn;
+
+	if (!INSTR_TIME_IS_ZERO(*since))
+		shorten_timeout(*since, limit);
+	stubborn = table;
+	LockRelationOid(relid, lockmode);
+	stubborn = first;
+	if (INSTR_TIME_IS_ZERO(*since))
+		INSTR_TIME_SET_CURRENT(*since);
+}
+
+/*
  * Lock a table, as one of several that are locked together: `since` is zero
  * before the first, and becomes the time at which that was granted; the others
  * have what is left of `limit` milliseconds then.
@@ -90,15 +114,42 @@ void
 psh_neighbours_lock_one(Oid relid, LOCKMODE lockmode, instr_time *since,
 						int limit)
 {
-	Oid			first = stubborn;
+	lock_part(relid, relid, lockmode, since, limit);
+}
 
-	if (!INSTR_TIME_IS_ZERO(*since))
-		shorten_timeout(*since, limit);
-	stubborn = relid;
-	LockRelationOid(relid, lockmode);
-	stubborn = first;
-	if (INSTR_TIME_IS_ZERO(*since))
-		INSTR_TIME_SET_CURRENT(*since);
+/* Lock a table and then its partitions, which its writers do in that order. */
+static void
+lock_tree(Oid relid, bool exclusive, instr_time *since, int limit)
+{
+	LOCKMODE	lockmode = exclusive ? AccessExclusiveLock : ShareRowExclusiveLock;
+	ListCell   *cell;
+
+	lock_part(relid, relid, lockmode, since, limit);
+	foreach(cell, find_all_inheritors(relid, NoLock, NULL))
+		if (lfirst_oid(cell) != relid)
+			lock_part(lfirst_oid(cell), relid, lockmode, since, limit);
+}
+
+/*
+ * lock_together(oid, boolean, oid, boolean): lock two tables with their
+ * partitions, each SHARE ROW EXCLUSIVE or, if so said, ACCESS EXCLUSIVE; the
+ * first one first, unless the last try waited in vain for the second.
+ */
+Datum
+partshift_lock_together(PG_FUNCTION_ARGS)
+{
+	Oid			relid[2] = {PG_GETARG_OID(0), PG_GETARG_OID(2)};
+	bool		exclusive[2] = {PG_GETARG_BOOL(1), PG_GETARG_BOOL(3)};
+	bool		same = relid[0] == relid[1];
+	int			limit = LockTimeout;
+	int			first = (same ? exclusive[1] : stubborn == relid[1]) ? 1 : 0;
+	instr_time	since;
+
+	/* Of one table the stronger lock comes first, not to be upgraded to. */
+	INSTR_TIME_SET_ZERO(since);
+	lock_tree(relid[first], exclusive[first], &since, limit);
+	lock_tree(relid[!first], exclusive[!first], &since, limit);
+	PG_RETURN_VOID();
 }
 
 /*
