@@ -56,6 +56,7 @@ OBJS = \
 	src/sql.o \
 	src/statement.o \
 	src/swap.o \
+	src/table.o \
 	src/throttle.o \
 	src/trigcache.o \
 	src/triggers.o \

@@ -42,13 +42,12 @@ COMMENT ON FUNCTION partshift.count_as_age(integer, text, oid) IS
 
 CREATE FUNCTION partshift.passed_policy(p partshift.managed, options jsonb, new_table oid)
 RETURNS partshift.managed
-LANGUAGE plpgsql STABLE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 SET intervalstyle = 'postgres'
 AS $$
 DECLARE
-	type oid := (SELECT a.atttypid FROM pg_attribute a
-				 WHERE a.attrelid = p.relid AND a.attname = p.key_column);
+	type oid := (partshift.key_of(p.relid, p.key_column, '{}')).type;
 	every text := CASE WHEN partshift.is_number(type)
 		THEN partshift.number_step(options ->> 'every')::text
 		ELSE partshift.time_step(options ->> 'every')::text END;
@@ -64,6 +63,12 @@ BEGIN
 	p.timezone := coalesce(options ->> 'timezone', 'UTC');
 	p.premake := coalesce((options ->> 'premake')::integer, p.premake);
 	p.name_format := coalesce(options ->> 'name_format', '{table}_p{bound}');
+	p.managed_at := clock_timestamp();
+	p.analyzed_at := NULL;
+	p.maintained_at := NULL;
+	p.failed_at := NULL;
+	p.error := NULL;
+	p.successor := NULL;
 	RETURN p;
 END
 $$;
@@ -89,13 +94,7 @@ BEGIN
 		RETURN;
 	END IF;
 	p := partshift.passed_policy(p, job.options, job.shadow);
-	INSERT INTO partshift.managed (relid, row_type, key_column, every, shift, timezone,
-		premake, name_format, retention, retention_count, retention_action,
-		retention_schema, move_rows, analyze_every)
-	VALUES (p.relid, p.row_type, p.key_column, p.every, p.shift, p.timezone,
-		p.premake, p.name_format, p.retention, p.retention_count, p.retention_action,
-		p.retention_schema, p.move_rows, p.analyze_every)
-	ON CONFLICT (relid) DO NOTHING;
+	INSERT INTO partshift.managed SELECT p.* ON CONFLICT (relid) DO NOTHING;
 	UPDATE partshift.retired t SET relid = job.shadow WHERE t.relid = job.relid;
 END
 $$;
@@ -106,13 +105,12 @@ COMMENT ON FUNCTION partshift.pass_policy(integer) IS
 /* What the operator has changed of the copy is meant for the table's name. */
 CREATE FUNCTION partshift.returned_policy(p partshift.managed, changed partshift.managed, options jsonb)
 RETURNS partshift.managed
-LANGUAGE plpgsql STABLE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	given partshift.managed := partshift.passed_policy(p, options, changed.relid);
-	type oid := (SELECT a.atttypid FROM pg_attribute a
-				 WHERE a.attrelid = p.relid AND a.attname = p.key_column);
+	type oid := (partshift.key_of(p.relid, p.key_column, '{}')).type;
 BEGIN
 	IF changed.premake <> given.premake THEN
 		p.premake := changed.premake;

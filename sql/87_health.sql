@@ -16,7 +16,6 @@ $$;
 COMMENT ON FUNCTION partshift.may_inspect(oid, oid) IS
 'whether a role may know of the tables of an owner';
 
-/* Those that are maintained, and those that conversions made. */
 CREATE FUNCTION partshift.has_left(relid oid) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -30,6 +29,7 @@ $$;
 COMMENT ON FUNCTION partshift.has_left(oid) IS
 'whether a table is what a conversion has left, and nobody maintains it';
 
+/* Those that are maintained, and those that conversions made. */
 CREATE FUNCTION partshift.inspected_tables(relid oid, role oid)
 RETURNS TABLE (relation oid, name text, managed boolean)
 LANGUAGE sql STABLE

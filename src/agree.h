@@ -9,7 +9,7 @@
 #ifndef PARTSHIFT_AGREE_H
 #define PARTSHIFT_AGREE_H
 
-#include "leaf.h"
+#include "table.h"
 
 extern bool psh_agree(PshTable *source, PshTable *shadow,
 					  const Datum *identity);

@@ -8,7 +8,7 @@
 #ifndef PARTSHIFT_DUPLICATE_H
 #define PARTSHIFT_DUPLICATE_H
 
-#include "leaf.h"
+#include "table.h"
 
 extern bool psh_duplicate_stays(PshTable *authority, PshLeaf *leaf,
 								Relation from);

@@ -189,6 +189,23 @@ psh_job_load(int job_id)
 }
 
 /*
+ * The same in a transaction of its own, outside of any.
+ */
+PshJob *
+psh_job_read(int job_id)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	PshJob	   *job;
+
+	psh_txn_begin("reading the job");
+	MemoryContextSwitchTo(caller);
+	job = psh_job_load(job_id);
+	psh_txn_commit();
+	MemoryContextSwitchTo(caller);
+	return job;
+}
+
+/*
  * Lock a job's row until the end of the transaction and read it.  Raises
  * UNDEFINED_OBJECT when there is none.
  */

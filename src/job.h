@@ -63,6 +63,7 @@ typedef struct PshJob
 #define psh_job_locks(job) ((job)->lock_writes && !(job)->reverse)
 
 extern PshJob *psh_job_load(int job_id);
+extern PshJob *psh_job_read(int job_id);
 extern PshJob *psh_job_lock(int job_id);
 extern void psh_job_advance(const PshJob *job, PshPhase next);
 extern void psh_job_fail(int job_id, const ErrorData *error);

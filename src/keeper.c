@@ -151,20 +151,6 @@ stay(int leader_pid)
 	}
 }
 
-static PshJob *
-load(int job_id)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	PshJob	   *job;
-
-	psh_txn_begin("reading the job");
-	MemoryContextSwitchTo(caller);
-	job = psh_job_load(job_id);
-	psh_txn_commit();
-	MemoryContextSwitchTo(caller);
-	return job;
-}
-
 /*
  * Be the keeper of a job for its leader: take the lock, and keep it until the
  * leader ends.  Returns AGAIN when the lock was let go because of an old
@@ -183,7 +169,7 @@ psh_keeper_run(int job_id, int leader_pid)
 
 	if (locked || BackendPidGetProc(leader_pid) == NULL)
 		return PSH_STEP_FINISHED;
-	job = load(job_id);
+	job = psh_job_read(job_id);
 	if (job == NULL || job->status != PSH_STATUS_ACTIVE)
 		return PSH_STEP_FINISHED;
 	if (FullTransactionIdIsValid(awaited))

@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * leaf.h
- *	  A table, partitioned or not, whose rows are found and written by
- *	  identity.
+ *	  One heap, whose rows are found and written by identity.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,7 +13,6 @@
 
 #include "lookup.h"
 #include "project.h"
-#include "route.h"
 
 /* One heap with its indexes. */
 typedef struct PshLeaf
@@ -44,34 +42,11 @@ typedef struct PshLeaf
 								 * last written may not be the only one */
 } PshLeaf;
 
-typedef struct PshTable
-{
-	Oid			relid;
-	Relation	rel;			/* NULL while it is closed */
-	List	   *identity;		/* of char * */
-	int			nidentity;
-	Oid		   *types;			/* of the identity's columns */
-	const PshComputed *computed;	/* of a plain table, or NULL */
-	const PshComputed *fill;	/* of the table that this one follows: rows
-								 * get the column from the identity */
-	bool		for_write;
-	LOCKMODE	lockmode;
-	MemoryContext context;		/* what is worked out lives in it */
-	MemoryContext scratch;		/* as long as the table is open */
-	PshRoute   *route;			/* NULL for a plain table */
-	int			nleaves;
-	PshLeaf   **leaves;			/* opened when first needed */
-	PshLeaf    *open_leaves;
-	List	   *parts;			/* of PshTable *: partitions that have
-								 * partitions */
-} PshTable;
+/* See table.h */
+typedef struct PshTable PshTable;
 
-extern PshTable *psh_table_open(Oid relid, List *identity,
-								const PshTable *like,
-								const PshComputed *computed, bool for_write);
-extern bool psh_table_reopen(PshTable *table);
-extern PshLeaf *psh_table_leaf(PshTable *table, const Datum *identity);
-extern void psh_table_close(PshTable *table);
+extern PshLeaf *psh_leaf_open(PshTable *table, PshLeaf *kept, Relation rel);
+extern void psh_leaf_close(PshLeaf *leaf);
 
 extern PshFound psh_leaf_find(PshLeaf *leaf, const Datum *identity,
 							  Snapshot snapshot, TransactionId *busy);

@@ -287,20 +287,6 @@ lead_request(PshJob *job)
 	return PSH_STEP_AGAIN;
 }
 
-static PshJob *
-load(int job_id)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	PshJob	   *job;
-
-	psh_txn_begin("reading the job");
-	MemoryContextSwitchTo(caller);
-	job = psh_job_load(job_id);
-	psh_txn_commit();
-	MemoryContextSwitchTo(caller);
-	return job;
-}
-
 /*
  * Take the next step of a job, as its leader; outside a transaction.  Returns
  * PSH_STEP_FINISHED when there is nothing to do until an operator says so.
@@ -308,7 +294,7 @@ load(int job_id)
 PshStep
 psh_phases_lead(int job_id)
 {
-	PshJob	   *job = load(job_id);
+	PshJob	   *job = psh_job_read(job_id);
 
 	if (job == NULL || job->status != PSH_STATUS_ACTIVE)
 		return PSH_STEP_FINISHED;
@@ -327,7 +313,7 @@ psh_phases_lead(int job_id)
 PshStep
 psh_phases_help(int job_id, int number)
 {
-	PshJob	   *job = load(job_id);
+	PshJob	   *job = psh_job_read(job_id);
 	PshStep		step = PSH_STEP_FINISHED;
 
 	if (job == NULL || job->status != PSH_STATUS_ACTIVE ||

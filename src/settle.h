@@ -8,7 +8,7 @@
 #ifndef PARTSHIFT_SETTLE_H
 #define PARTSHIFT_SETTLE_H
 
-#include "leaf.h"
+#include "table.h"
 
 typedef struct PshPair
 {

@@ -10,7 +10,7 @@
 
 #include "commands/trigger.h"
 
-#include "leaf.h"
+#include "table.h"
 
 typedef struct PshTriggerCache
 {
