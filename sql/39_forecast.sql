@@ -204,6 +204,8 @@ DECLARE
 	block numeric := current_setting('block_size')::numeric;
 	blocks numeric := partshift.row_blocks(relid);
 	workers numeric := coalesce((options->>'workers')::numeric, 2);
+	comparing numeric := CASE WHEN plan #>> '{computed,column}' IS NOT NULL OR coalesce((options->>'lock_writes')::boolean, false)
+		THEN 1 ELSE workers END;
 	miss numeric := current_setting('vacuum_cost_page_miss')::numeric;
 	indexes numeric := jsonb_array_length(plan->'indexes');
 	rate numeric := partshift.cost_setting((options->>'cost_delay')::double precision, 'cost_delay')
@@ -233,7 +235,7 @@ BEGIN
 		'index_ms', round((blocks * read * indexes
 						   + ceil((partshift.total_size(relid) - partshift.table_size(relid)) / block) * copy) / workers),
 		'verify_ms', CASE WHEN options->>'verify' = 'none' THEN 0
-			ELSE round(2 * blocks * (read + rate * miss)) END,
+			ELSE round(2 * blocks * (read / comparing + rate * miss)) END,
 		'sampled_blocks', sample.copied_blocks);
 END
 $$;
