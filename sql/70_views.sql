@@ -45,7 +45,8 @@ SELECT j.job_id,
 	j.workers,
 	(SELECT a.pid FROM pg_stat_activity a WHERE a.pid = j.worker_pid)
 		AS worker_pid,
-	j.phase = 'done' AND j.status = 'active' AND j.request IS DISTINCT FROM 'finalize'
+	j.phase = 'done' AND j.status = 'active' AND NOT j.reverse
+		AND j.request IS DISTINCT FROM 'finalize'
 		AND coalesce((j.options ->> 'reverse_sync')::boolean, true)
 		AND d.reason IS NULL
 		AND NOT EXISTS (

@@ -10,7 +10,9 @@ AS $$
 DECLARE
 	message text := format('cannot %s job %s', what, job.job_id);
 	detail text := format('Its phase is %s and its status %s%s.', job.phase, job.status,
-						  ', and it has been ordered to ' || job.request);
+						  coalesce(', and it has been ordered to ' || job.request,
+								   CASE WHEN job.phase = 'done' AND job.reverse AND job.status = 'active'
+									THEN ', and it has been rolled back' END));
 BEGIN
 	IF hint IS NULL THEN
 		RAISE EXCEPTION USING
@@ -73,6 +75,7 @@ AS $$
 DECLARE
 	live boolean := job.status IN ('active', 'paused', 'failed');
 	swapped boolean := job.phase = 'done' OR job.reverse;
+	equal boolean := job.phase IN ('rewire', 'verify', 'ready', 'swap', 'done');
 	fits boolean;
 	hint text;
 BEGIN
@@ -93,9 +96,9 @@ BEGIN
 			hint := CASE WHEN live AND NOT swapped
 				THEN 'Before the swap, use partshift.abort().' END;
 		WHEN 'verify' THEN
-			fits := job.status = 'active' AND coalesce(job.request = 'verify', true)
-				AND job.phase IN ('rewire', 'verify', 'ready', 'swap', 'done');
-			hint := CASE WHEN live AND job.status = 'active' AND job.request IS NULL
+			fits := job.status = 'active' AND equal AND coalesce(job.request = 'verify', true)
+				AND NOT (job.phase = 'done' AND job.reverse);
+			hint := CASE WHEN job.status = 'active' AND NOT equal
 				THEN 'The shadow equals the table from phase rewire on.' END;
 		ELSE
 			RAISE EXCEPTION USING

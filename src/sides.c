@@ -236,21 +236,32 @@ put_side(ReturnSetInfo *result, const Side *side)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+/* Why the tables of a job have not the same rows; NULL when they have. */
+static const char *
+obstacle(const PshJob *job)
+{
+	if (job->phase < PSH_PHASE_REWIRE || job->status > PSH_STATUS_FAILED)
+		return psprintf("Its phase is %s.", psh_phase_name(job->phase));
+	if (job->request != NULL && strcmp(job->request, "finalize") == 0)
+		return "It is being finalized, and the legacy table no longer follows.";
+	if (job->phase == PSH_PHASE_DONE && job->reverse)
+		return "It was rolled back, and the new table no longer follows.";
+	if (get_rel_name(job->relid) == NULL || get_rel_name(job->shadow) == NULL)
+		return "One of them is gone.";
+	return NULL;
+}
+
 /* Raise unless both tables of the job have the same rows. */
 static void
 require_both(const PshJob *job)
 {
-	bool		ending = job->request != NULL && strcmp(job->request, "finalize") == 0;
-	bool		equal = job->phase >= PSH_PHASE_REWIRE && !ending &&
-		job->status <= PSH_STATUS_FAILED;
+	const char *detail = obstacle(job);
 
-	if (!equal || get_rel_name(job->relid) == NULL ||
-		get_rel_name(job->shadow) == NULL)
+	if (detail)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot compare the tables of job %d", job->id),
-				 ending ? errdetail("It is being finalized, and the legacy table no longer follows.") :
-				 errdetail("Its phase is %s.", psh_phase_name(job->phase)),
+				 errdetail("%s", detail),
 				 errhint("The new table equals the old one from phase rewire until the job ends.")));
 }
 

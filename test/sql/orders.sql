@@ -327,6 +327,14 @@ SELECT probe.state(:job);
 
 -- After the swap.
 SELECT * FROM order_it(:job, 'pause', 'abort', 'swap');
+-- Rolled back, but for the new table, which follows no more and is to be dropped.
+BEGIN;
+UPDATE partshift.job SET reverse = true WHERE job_id = :job;
+SELECT rollback_possible FROM partshift.jobs WHERE job_id = :job;
+SELECT * FROM order_it(:job, 'rollback', 'finalize', 'verify');
+SELECT probe.refusal(format('SELECT FROM partshift.compare(%s, ''SELECT FROM t'')', :job));
+ROLLBACK;
+SELECT rollback_possible FROM partshift.jobs WHERE job_id = :job;
 INSERT INTO t (v) VALUES ('after');
 SELECT partshift.rollback(:job);
 CALL probe.finish(:job);
