@@ -297,7 +297,12 @@ AS $$
 			WHERE v.child = relid
 			  AND NOT EXISTS (SELECT FROM pg_index i
 							  WHERE i.indrelid = relid AND i.indisvalid AND i.indpred IS NULL
-								AND i.indkey[0] = con.conkey[1]))
+								AND i.indkey[0] = con.conkey[1])
+			UNION ALL
+			SELECT 5, format('foreign key "%s" of table %s will be checked at commit for rows without column %s',
+							 v.name, v.child::regclass, v.columns),
+				   'It is INITIALLY IMMEDIATE, but a trigger does not know whether it has been deferred.'
+			WHERE con.condeferrable AND NOT con.condeferred AND NOT (e.key->>'full')::boolean)
 			AS said(place, message, detail),
 		 partshift.warned('foreign key', v.name, said.message, said.detail) f
 	ORDER BY v.child::regclass::text COLLATE "C", v.name, said.place, said.message COLLATE "C"

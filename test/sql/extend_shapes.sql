@@ -47,6 +47,8 @@ FROM generate_series(1, 300) g LEFT JOIN accounts a ON a.id = g;
 CREATE TABLE c_pairs (k text, region integer, n integer,
 	FOREIGN KEY (k, region) REFERENCES accounts (k, region) ON UPDATE SET NULL ON DELETE SET NULL (k));
 INSERT INTO c_pairs SELECT 'k' || g, CASE WHEN g % 10 > 0 THEN g % 3 END, g FROM generate_series(1, 100) g;
+CREATE TABLE c_later (k text, region integer, n integer,
+	FOREIGN KEY (k, region) REFERENCES accounts (k, region) DEFERRABLE);
 CREATE TABLE c_whole (k text, region integer, n integer,
 	FOREIGN KEY (k, region) REFERENCES accounts (k, region) MATCH FULL ON DELETE CASCADE);
 INSERT INTO c_whole SELECT 'k' || g, g % 3, g FROM generate_series(1, 100) g UNION ALL SELECT NULL, NULL, 0;
@@ -151,6 +153,15 @@ SELECT command, probe.attempt(command) FROM unnest(ARRAY[
 	$$INSERT INTO c_strict VALUES (5004, 5004); INSERT INTO accounts VALUES (5004, 'late', 1, 'later')$$,
 	$$SET CONSTRAINTS strict DEFERRED; INSERT INTO c_strict VALUES (5005, 5005)$$])
 	WITH ORDINALITY AS u (command, n) ORDER BY u.n;
+-- Only at the commit: whether the key has been deferred no trigger knows.
+BEGIN;
+INSERT INTO c_later VALUES ('nobody', 1, 1), ('k1', 1, 2);
+TABLE c_later ORDER BY n;
+SAVEPOINT a;
+SET CONSTRAINTS ALL IMMEDIATE;
+ROLLBACK TO a;
+COMMIT;
+TABLE c_later;
 SELECT * FROM c_given WHERE id IN (1, 2, 3) OR id > 1000 ORDER BY id;
 SELECT * FROM c_pairs WHERE n IN (1, 2, 3, 10) OR n > 1000 ORDER BY n;
 SELECT * FROM c_default WHERE n IN (2, 3) OR n > 1000 ORDER BY n;

@@ -270,8 +270,9 @@ sub trouble
 sub writer_failed
 {
 	my ($o) = @_;
+	my @failed = glob "$o->{directory}/failed.*";	# a scalar would go on with the last run's
 
-	return glob "$o->{directory}/failed.*";
+	return scalar @failed;
 }
 
 1;

@@ -137,9 +137,9 @@ sub refused
 {
 	my ($w, $state, $sql) = @_;
 
-	# The check may be deferred to the end of the conversion's own key.
+	# An extended key that can be deferred may be checked at commit only.
 	$w->{session}->run('SAVEPOINT trial') unless $w->{single};
-	eval { $w->{session}->run($sql) };
+	eval { $w->{session}->run($_) for $sql, $w->{single} ? () : 'SET CONSTRAINTS ALL IMMEDIATE' };
 	$w->{session}->fail("not refused with $state", $sql) unless $@;
 	die $@ if !ref $@ || $@->{state} ne $state;
 	$w->{session}->run('ROLLBACK TO trial') unless $w->{single};
