@@ -190,6 +190,18 @@ $$;
 COMMENT ON FUNCTION partshift.cost_setting(double precision, text) IS
 'the first of a job''s, our, autovacuum''s and VACUUM''s setting that is one';
 
+CREATE FUNCTION partshift.comparing_workers(options jsonb, plan jsonb) RETURNS integer
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN plan #>> '{computed,column}' IS NOT NULL
+			OR coalesce((options->>'lock_writes')::boolean, false) THEN 1
+		ELSE coalesce((options->>'workers')::integer, 2) END
+$$;
+
+COMMENT ON FUNCTION partshift.comparing_workers(jsonb, jsonb) IS
+'how many processes compare both tables';
+
 /*
  * A timed copy of some blocks, rolled back.  Every block of the table is
  * counted as read from disk.  Building an index is put down as reading the
@@ -204,8 +216,6 @@ DECLARE
 	block numeric := current_setting('block_size')::numeric;
 	blocks numeric := partshift.row_blocks(relid);
 	workers numeric := coalesce((options->>'workers')::numeric, 2);
-	comparing numeric := CASE WHEN plan #>> '{computed,column}' IS NOT NULL OR coalesce((options->>'lock_writes')::boolean, false)
-		THEN 1 ELSE workers END;
 	miss numeric := current_setting('vacuum_cost_page_miss')::numeric;
 	indexes numeric := jsonb_array_length(plan->'indexes');
 	rate numeric := partshift.cost_setting((options->>'cost_delay')::double precision, 'cost_delay')
@@ -235,7 +245,7 @@ BEGIN
 		'index_ms', round((blocks * read * indexes
 						   + ceil((partshift.total_size(relid) - partshift.table_size(relid)) / block) * copy) / workers),
 		'verify_ms', CASE WHEN options->>'verify' = 'none' THEN 0
-			ELSE round(2 * blocks * (read / comparing + rate * miss)) END,
+			ELSE round(2 * blocks * (read / partshift.comparing_workers(options, plan) + rate * miss)) END,
 		'sampled_blocks', sample.copied_blocks);
 END
 $$;

@@ -33,6 +33,7 @@
 #include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "neighbours.h"
 #include "sql.h"
@@ -125,6 +126,10 @@ lock_tree(Oid relid, bool exclusive, instr_time *since, int limit)
 	ListCell   *cell;
 
 	lock_part(relid, relid, lockmode, since, limit);
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
 	foreach(cell, find_all_inheritors(relid, NoLock, NULL))
 		if (lfirst_oid(cell) != relid)
 			lock_part(lfirst_oid(cell), relid, lockmode, since, limit);
@@ -133,7 +138,9 @@ lock_tree(Oid relid, bool exclusive, instr_time *since, int limit)
 /*
  * lock_together(oid, boolean, oid, boolean): lock two tables with their
  * partitions, each SHARE ROW EXCLUSIVE or, if so said, ACCESS EXCLUSIVE; the
- * first one first, unless the last try waited in vain for the second.
+ * first one first, unless the last try waited in vain for the second.  Raises
+ * UNDEFINED_TABLE when there is no such table, LOCK_NOT_AVAILABLE when it takes
+ * longer than lock_timeout.
  */
 Datum
 partshift_lock_together(PG_FUNCTION_ARGS)

@@ -102,13 +102,9 @@ SELECT e->>'sampled_rows', e->>'used', (e->'time'->>'sampled_blocks')::integer >
 FROM CAST(partshift.plan_job('s', 'range', 'id', '{"every": "2000", "premake": 0}')->'estimate' AS jsonb) e;
 DROP TABLE s;
 -- Workers compare together, except where one alone can.
-CREATE TABLE w AS SELECT g::bigint AS id, repeat('wide', 100) AS v FROM generate_series(1, 100000) g;
-ALTER TABLE w ADD PRIMARY KEY (id);
-SELECT v[1] < v[2] / 4, v[1] < v[3] / 4
-FROM (SELECT array_agg((partshift.plan_job('w', 'hash', 'id', options || '{"partitions": 2, "cost_delay": 0}')
-				  #>> '{estimate,time,verify_ms}')::numeric ORDER BY n) AS v
-	  FROM (VALUES (1, '{"workers": 64}'::jsonb), (2, '{"workers": 1}'), (3, '{"workers": 64, "lock_writes": true}')) AS o (n, options)) AS e;
-DROP TABLE w;
+SELECT partshift.comparing_workers('{}', '{}'), partshift.comparing_workers('{"workers": 4}', '{"computed": null}'),
+	partshift.comparing_workers('{"workers": 4, "lock_writes": true}', '{}'),
+	partshift.comparing_workers('{"workers": 4}', '{"computed": {"column": "at"}}');
 DROP TABLE t;
 DROP FUNCTION differs, said;
 DROP TYPE colour;
