@@ -66,7 +66,8 @@ sub _try
 	} || do {
 		my $error = $@;
 
-		die $error if !ref $error || $error->{state} !~ /^(55000|55006|55P03|40P01|42P01|57014|0A000|25001)$/;
+		die $error if !ref $error || $error->{state} ne ($o->{accepted} || '')
+		  && $error->{state} !~ /^(55000|55006|55P03|40P01|42P01|57014|0A000|25001)$/;
 		@$o{qw(refusal refusal_state)} = @$error{qw(message state)};
 		$o->{session}->run($_) for 'ROLLBACK', 'RESET lock_timeout';
 		0;
