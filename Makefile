@@ -85,6 +85,7 @@ REGRESS = \
 	convert_range \
 	dependents \
 	derive \
+	ended \
 	events \
 	extend \
 	extend_chain \
@@ -124,6 +125,7 @@ ISOLATION = \
 	copy_moved \
 	copy_overflow \
 	copy_race \
+	detach_pending \
 	fk_actions \
 	fk_adopt \
 	fk_extend \
@@ -157,6 +159,7 @@ ISOLATION = \
 	swap_busy \
 	swap_plan \
 	swap_snapshot \
+	verify_attach \
 	verify_busy
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1

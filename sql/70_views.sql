@@ -49,11 +49,12 @@ SELECT j.job_id,
 		AND j.request IS DISTINCT FROM 'finalize'
 		AND coalesce((j.options ->> 'reverse_sync')::boolean, true)
 		AND d.reason IS NULL
+		AND EXISTS (SELECT FROM pg_class c WHERE c.oid = j.relid)
 		AND NOT EXISTS (
 			SELECT FROM jsonb_array_elements_text(j.plan -> 'new_leaves') AS l (leaf)
 			WHERE NOT EXISTS (SELECT FROM pg_inherits i
 							  WHERE i.inhrelid = l.leaf::oid
-								AND i.inhparent = j.shadow))
+								AND i.inhparent = j.shadow AND NOT i.inhdetachpending))
 		AS rollback_possible,
 	d.dropped_at AS rollback_lost_at,
 	d.reason AS rollback_lost_reason,

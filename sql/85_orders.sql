@@ -29,9 +29,9 @@ COMMENT ON FUNCTION partshift.refuse_order(partshift.job, text, text) IS
 'raises the error of an order that a job cannot follow in its state';
 
 /*
- * What keeps a done job from being rolled back, or null.
+ * Why the legacy table of a done job does not follow, or null.
  */
-CREATE FUNCTION partshift.rollback_obstacle(job partshift.job) RETURNS text
+CREATE FUNCTION partshift.follow_obstacle(job partshift.job) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -48,12 +48,26 @@ AS $$
 		(SELECT format('The legacy table no longer follows since %s: %s.',
 					   d.dropped_at, d.reason)
 		 FROM partshift.dropout d WHERE d.job_id = job.job_id
-		 ORDER BY d.dropped_at LIMIT 1),
+		 ORDER BY d.dropped_at LIMIT 1))
+$$;
+
+COMMENT ON FUNCTION partshift.follow_obstacle(partshift.job) IS
+'why the legacy table of a swapped conversion does not follow the new one, or null when it does';
+
+/*
+ * What keeps a done job from being rolled back, or null.  A partition whose
+ * detaching has begun is not followed any more.
+ */
+CREATE FUNCTION partshift.rollback_obstacle(job partshift.job) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT coalesce(partshift.follow_obstacle(job),
 		(SELECT 'A partition was detached or dropped, whose rows the legacy table still has.'
 		 FROM jsonb_array_elements_text(job.plan -> 'new_leaves') AS l (leaf)
 		 WHERE NOT EXISTS (SELECT FROM pg_inherits i
 						   WHERE i.inhrelid = l.leaf::oid
-							 AND i.inhparent = job.shadow)
+							 AND i.inhparent = job.shadow AND NOT i.inhdetachpending)
 		 LIMIT 1),
 		(SELECT format('Table %s, which would get foreign key "%s" back, has been converted by job %s since.',
 					   coalesce((d.def ->> 'relation')::oid::regclass::text, 'that is gone'),
@@ -78,6 +92,7 @@ DECLARE
 	equal boolean := job.phase IN ('rewire', 'verify', 'ready', 'swap', 'done');
 	fits boolean;
 	hint text;
+	obstacle text;
 BEGIN
 	CASE what
 		WHEN 'pause' THEN
@@ -89,9 +104,10 @@ BEGIN
 			hint := CASE WHEN swapped
 				THEN 'After the swap, use partshift.rollback() or partshift.finalize().' END;
 		WHEN 'swap' THEN
-			fits := job.status = 'active' AND NOT swapped;
+			fits := job.status = 'active' AND NOT swapped
+				AND job.request IS DISTINCT FROM 'abort';
 		WHEN 'rollback', 'finalize' THEN
-			fits := job.status = 'active' AND job.phase = 'done'
+			fits := job.status IN ('active', 'failed') AND job.phase = 'done'
 				AND NOT job.reverse;
 			hint := CASE WHEN live AND NOT swapped
 				THEN 'Before the swap, use partshift.abort().' END;
@@ -108,11 +124,13 @@ BEGIN
 	IF NOT fits THEN
 		PERFORM partshift.refuse_order(job, what, hint);
 	END IF;
-	IF what = 'rollback' AND partshift.rollback_obstacle(job) IS NOT NULL THEN
+	obstacle := CASE WHEN what = 'rollback' THEN partshift.rollback_obstacle(job)
+		WHEN what = 'verify' AND job.phase = 'done' THEN partshift.follow_obstacle(job) END;
+	IF obstacle IS NOT NULL THEN
 		RAISE EXCEPTION USING
 			ERRCODE = 'object_not_in_prerequisite_state',
-			MESSAGE = format('cannot rollback job %s', job.job_id),
-			DETAIL = partshift.rollback_obstacle(job);
+			MESSAGE = format('cannot %s job %s', what, job.job_id),
+			DETAIL = obstacle;
 	END IF;
 END
 $$;
@@ -167,6 +185,15 @@ BEGIN
 			ERRCODE = 'invalid_parameter_value',
 			MESSAGE = format('setting of job %s is out of range', job_id),
 			HINT = 'workers is 1 to 64, cost_delay -1 to 100 milliseconds, cost_limit 1 to 10000 or -1, swap "auto" or "manual".';
+	END IF;
+	IF swap = 'manual' AND EXISTS (SELECT FROM partshift.job j
+								   WHERE j.job_id = change_settings.job_id AND j.phase = 'swap')
+	THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('cannot have job %s wait with the swap', job_id),
+			DETAIL = 'It is swapping already.',
+			HINT = 'Use partshift.pause() or partshift.abort().';
 	END IF;
 	UPDATE partshift.job j
 	SET workers = coalesce(change_settings.workers, j.workers),

@@ -43,7 +43,7 @@ AS $$
 		JOIN pg_class c ON c.oid = j.relid
 		JOIN pg_namespace n ON n.oid = c.relnamespace,
 		(SELECT current_setting('partshift.backup_retention'), clock_timestamp()) AS s (setting, moment),
-		LATERAL (SELECT CASE WHEN bool_and(v.equal) THEN max(v.verified_at) END AS verified_at
+		LATERAL (SELECT CASE WHEN bool_and(v.equal AND (v.mode = 'full' OR j.verify_mode <> 'none')) THEN max(v.verified_at) END AS verified_at
 				 FROM partshift.verification v WHERE v.job_id = j.job_id) AS v
 	WHERE j.job_id = keep_backup.job_id
 	ON CONFLICT (relid) DO NOTHING
@@ -85,7 +85,7 @@ AS $$
 	FROM partshift.job j
 		JOIN pg_class c ON c.oid = j.relid
 		JOIN pg_namespace n ON n.oid = c.relnamespace
-	WHERE j.phase = 'done' AND NOT j.reverse AND j.status = 'active'
+	WHERE j.phase = 'done' AND NOT j.reverse AND j.status IN ('active', 'failed')
 $$;
 
 COMMENT ON FUNCTION partshift.backup_states() IS
@@ -322,7 +322,7 @@ SELECT format('%I.%I', n.nspname, c.relname), format('%I.%I', j.schema_name, j.t
 FROM partshift.job j
 	JOIN pg_class c ON c.oid = j.relid
 	JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE j.phase = 'done' AND NOT j.reverse AND j.status = 'active'
+WHERE j.phase = 'done' AND NOT j.reverse AND j.status IN ('active', 'failed')
 	AND partshift.can_see(c.relowner);
 
 COMMENT ON VIEW partshift.backups IS

@@ -275,7 +275,8 @@ AS $$
 	)
 	SELECT 'critical', 'failed job', j.name, 'job ' || j.job_id,
 		format('%s: %s', j.error_sqlstate, j.error_message),
-		format('SELECT partshift.resume(%1$s) -- or partshift.abort(%1$s)', j.job_id)
+		format('SELECT partshift.resume(%1$s) -- or partshift.%2$s(%1$s)', j.job_id,
+			   CASE WHEN j.phase = 'done' THEN 'finalize' ELSE 'abort' END)
 	FROM j WHERE j.status = 'failed'
 	UNION ALL
 	SELECT 'warning', 'stuck job', j.name, 'job ' || j.job_id,
@@ -290,13 +291,15 @@ AS $$
 	UNION ALL
 	SELECT 'critical', 'rollback lost', j.name, 'job ' || j.job_id,
 		format('The old table no longer follows since %s: %s.', d.dropped_at, d.reason),
-		format('SELECT partshift.finalize(%s)', j.job_id)
+		format('SELECT partshift.%s(%s)', CASE WHEN j.reverse THEN 'abort' ELSE 'finalize' END, j.job_id)
 	FROM j JOIN LATERAL (SELECT o.dropped_at, o.reason FROM partshift.dropout o
 						 WHERE o.job_id = j.job_id ORDER BY o.dropped_at LIMIT 1) AS d ON true
-	WHERE j.status = 'active' AND j.phase = 'done'
+	WHERE (j.phase = 'done') <> j.reverse
 	UNION ALL
 	SELECT 'info', 'unfinished job', j.name, 'job ' || j.job_id,
-		format('Each write costs twice since %s.', j.swapped_at),
+		CASE WHEN coalesce((j.options ->> 'reverse_sync')::boolean, true)
+			THEN format('Each write costs twice since %s.', j.swapped_at)
+			ELSE format('It has been done since %s.', j.swapped_at) END,
 		format('SELECT partshift.finalize(%s)', j.job_id)
 	FROM j
 	WHERE j.status = 'active' AND j.phase = 'done' AND j.swapped_at < now() - interval '7 days'

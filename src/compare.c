@@ -312,6 +312,7 @@ leaf_of(PshComparison *cmp, PshRoute *route, TupleTableSlot *slot)
 {
 	int			i = psh_route_find(route, slot);
 
+	Assert(i < cmp->nleaves - 1);
 	return &cmp->leaves[i < 0 ? cmp->nleaves - 1 : i];
 }
 
@@ -324,19 +325,21 @@ scan_table(PshComparison *cmp, Relation rel, PshCompareLeaf *leaf,
 		   BlockNumber first, BlockNumber nblocks,
 		   bool listed_only, PshCompareAction action, void *arg)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-												  "partshift comparison",
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext outer = AllocSetContextCreate(caller, "partshift scan",
+												ALLOCSET_SMALL_SIZES);
+	MemoryContext context = AllocSetContextCreate(outer, "partshift comparison",
 												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext outer = CurrentMemoryContext;
 	BlockNumber block = InvalidBlockNumber;
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TupleTableSlot *slot;
 	Relation	layout = rel;
 	PshProjection *projection = NULL;
 	PshRoute   *route = cmp->route;
 	PshCompareRow row;
 	TableScanDesc scan;
 
-	row.slot = slot;
+	MemoryContextSwitchTo(outer);
+	row.slot = slot = table_slot_create(rel, NULL);
 	if (leaf == NULL && cmp->computed)
 	{
 		layout = cmp->shadow;
@@ -346,7 +349,7 @@ scan_table(PshComparison *cmp, Relation rel, PshCompareLeaf *leaf,
 											&TTSOpsVirtual);
 	}
 	else if (leaf == NULL)
-		route = psh_route_make(cmp->shadow, rel);
+		route = psh_route_like(cmp->route, cmp->shadow, rel);
 	row.side = leaf ? PSH_SIDE_SHADOW : PSH_SIDE_SOURCE;
 	row.leaf = leaf;
 	row.relid = RelationGetRelid(rel);
@@ -380,7 +383,8 @@ scan_table(PshComparison *cmp, Relation rel, PshCompareLeaf *leaf,
 		ExecDropSingleTupleTableSlot(row.slot);
 	}
 	ExecDropSingleTupleTableSlot(slot);
-	MemoryContextDelete(context);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(outer);
 }
 
 /*

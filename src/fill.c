@@ -28,7 +28,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/partition.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -41,6 +40,7 @@
 #include "utils/snapmgr.h"
 
 #include "reference.h"
+#include "source.h"
 
 PG_FUNCTION_INFO_V1(partshift_fill_reference);
 PG_FUNCTION_INFO_V1(partshift_fill_late);
@@ -127,15 +127,6 @@ may_refer(const PshReference *ref, Oid role)
 	return true;
 }
 
-/* The table that has the foreign key: of a partition, the topmost. */
-static Oid
-root_of(Relation rel)
-{
-	if (!rel->rd_rel->relispartition)
-		return RelationGetRelid(rel);
-	return llast_oid(get_partition_ancestors(RelationGetRelid(rel)));
-}
-
 /*
  * Have the columns null, as the reference is; false when they are to be left as
  * they are: with one that cannot be null the key is not matched in full.
@@ -208,7 +199,7 @@ partshift_fill_reference(PG_FUNCTION_ARGS)
 	Trigger    *trigger = event->tg_trigger;
 	bool		update = TRIGGER_FIRED_BY_UPDATE(event->tg_event);
 	HeapTuple	tuple = update ? event->tg_newtuple : event->tg_trigtuple;
-	Oid			constraint = get_relation_constraint_oid(root_of(event->tg_relation),
+	Oid			constraint = get_relation_constraint_oid(psh_source_root(RelationGetRelid(event->tg_relation)),
 														 trigger->tgargs[0], true);
 	PshReference	ref;
 
@@ -373,7 +364,7 @@ partshift_fill_late(PG_FUNCTION_ARGS)
 	bool		update = TRIGGER_FIRED_BY_UPDATE(event->tg_event);
 	TupleTableSlot *row = update ? event->tg_newslot : event->tg_trigslot;
 	HeapTuple	tuple = update ? event->tg_newtuple : event->tg_trigtuple;
-	Oid			constraint = get_relation_constraint_oid(root_of(rel),
+	Oid			constraint = get_relation_constraint_oid(psh_source_root(RelationGetRelid(rel)),
 														 trigger->tgargs[0], true);
 	PshReference	ref;
 

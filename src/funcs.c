@@ -194,6 +194,31 @@ psh_funcs_owned_job(int job_id)
 }
 
 /*
+ * Why the legacy table of a job in phase done does not follow the new one;
+ * NULL when it does.
+ */
+char *
+psh_funcs_follow_obstacle(int job_id)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(job_id)};
+	char	   *text;
+	PshUser		saved;
+
+	begin_as_extension(&saved);
+	psh_sql(SPI_OK_SELECT, "SELECT partshift.follow_obstacle(j)"
+			" FROM partshift.job AS j WHERE j.job_id = $1",
+			1, types, values, NULL);
+	text = psh_sql_text(0, 1);
+	if (text)
+		text = MemoryContextStrdup(caller, text);
+	end_as_extension(&saved);
+	MemoryContextSwitchTo(caller);
+	return text;
+}
+
+/*
  * order_job(job integer, what text): pause, resume, abort, swap, rollback,
  * finalize or verify.  What each needs and changes is SQL's affair
  * (partshift.change_job); here is who may, and the worker.

@@ -10,6 +10,7 @@
 
 #include "job.h"
 
+extern char *psh_funcs_follow_obstacle(int job_id);
 extern PshJob *psh_funcs_owned_job(int job_id);
 
 #endif							/* PARTSHIFT_FUNCS_H */

@@ -271,7 +271,10 @@ psh_job_fail(int job_id, const ErrorData *error)
 	psh_sql(SPI_OK_UPDATE,
 			"UPDATE partshift.job SET status = 'failed', error_sqlstate = $2,"
 			" error_message = $3, error_detail = $4,"
-			" error_hint = coalesce($5, partshift.event_trigger_hint($6))"
+			" error_hint = coalesce($5, partshift.event_trigger_hint($6)),"
+			/* After the swap nothing depends on a comparison. */
+			" request = CASE WHEN request = 'verify' AND phase = 'done' AND NOT reverse"
+			" THEN NULL ELSE request END"
 			" WHERE job_id = $1 AND status = 'active'",
 			lengthof(types), types, values, nulls);
 }

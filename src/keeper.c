@@ -339,7 +339,8 @@ begin_again(const PshJob *job)
 		run_with_job(SPI_OK_DELETE,
 					 "DELETE FROM partshift.task WHERE job_id = $1", job->id);
 		run_with_job(SPI_OK_UPDATE,
-					 "UPDATE partshift.job SET shadow = NULL, keeper_pid = NULL"
+					 "UPDATE partshift.job SET shadow = NULL, keeper_pid = NULL,"
+					 " request = nullif(request, 'verify')"
 					 " WHERE job_id = $1", job->id);
 		psh_job_advance(job, PSH_PHASE_PREPARE);
 	}

@@ -249,11 +249,18 @@ psh_key_find(PshKey *key, Relation rel, const Datum *identity,
 	IndexScanDesc scan = psh_index_beginscan(rel, key->index, snapshot,
 											 key->nkeys);
 	PshFound	found = PSH_ABSENT;
+	ScanKeyData keys[INDEX_MAX_KEYS];
 	int			i;
 
+	/* What the functions keep lives as long as the look-up, not as the key. */
+	memcpy(keys, key->keys, sizeof(ScanKeyData) * key->nkeys);
 	for (i = 0; i < key->nkeys; i++)
-		key->keys[i].sk_argument = identity[i];
-	index_rescan(scan, key->keys, key->nkeys, NULL, 0);
+	{
+		keys[i].sk_argument = identity[i];
+		keys[i].sk_func.fn_extra = NULL;
+		keys[i].sk_func.fn_mcxt = CurrentMemoryContext;
+	}
+	index_rescan(scan, keys, key->nkeys, NULL, 0);
 
 	ExecClearTuple(slot);
 	if (index_getnext_slot(scan, ForwardScanDirection, slot))

@@ -24,7 +24,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/partition.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -180,14 +179,6 @@ partshift_mirror_row(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-static Oid
-root_of(Relation rel)
-{
-	if (!rel->rd_rel->relispartition)
-		return RelationGetRelid(rel);
-	return llast_oid(get_partition_ancestors(RelationGetRelid(rel)));
-}
-
 /* Empty the shadow, or take one partition of the source out of it. */
 static void
 follow_truncate(PshPair *pair, Relation rel, Oid shadow)
@@ -198,7 +189,7 @@ follow_truncate(PshPair *pair, Relation rel, Oid shadow)
 	if (RelationGetRelid(rel) != RelationGetRelid(pair->authority->rel))
 	{
 		/* What it has no longer bounds for cannot be found in the shadow. */
-		if (root_of(rel) != RelationGetRelid(pair->authority->rel))
+		if (psh_source_root(RelationGetRelid(rel)) != RelationGetRelid(pair->authority->rel))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("table \"%s\" is no longer a partition of table \"%s\", which is being converted",
@@ -383,7 +374,7 @@ partshift_reverse_truncate(PG_FUNCTION_ARGS)
 	const char *reason = NULL;
 	PshUser		saved;
 
-	if (!psh_trigger_at_home(event->tg_trigger, root_of(event->tg_relation)))
+	if (!psh_trigger_at_home(event->tg_trigger, psh_source_root(RelationGetRelid(event->tg_relation))))
 		return PointerGetDatum(NULL);
 	psh_trigger_check(event->tg_trigger, true);
 	target = psh_trigger_target(event->tg_trigger);

@@ -39,6 +39,7 @@
 
 #define KEY_WORK 1
 #define KEY_SUMS 2
+#define KEY_LEAVES 3
 
 #define CHUNK 512				/* blocks */
 #define FEWEST_CHUNKS 4			/* fewer are not worth another process */
@@ -57,6 +58,7 @@ typedef struct Work
 	int			job_id;
 	bool		hashed;
 	pg_atomic_uint32 next;
+	int			nleaves;
 	int			nchunks;
 	Chunk		chunks[FLEXIBLE_ARRAY_MEMBER];
 } Work;
@@ -178,12 +180,43 @@ share_work(ParallelContext *context, const PshComparison *cmp, List *chunks)
 
 	work->job_id = cmp->job->id;
 	work->hashed = cmp->hashed;
+	work->nleaves = cmp->nleaves;
 	pg_atomic_init_u32(&work->next, 0);
 	work->nchunks = 0;
 	foreach(lc, chunks)
 		work->chunks[work->nchunks++] = *(Chunk *) lfirst(lc);
 	shm_toc_insert(context->toc, KEY_WORK, work);
 	return work;
+}
+
+/* The partitions, by number: a worker may find others, attached since. */
+static void
+share_leaves(ParallelContext *context, const PshComparison *cmp)
+{
+	Oid		   *leaves = shm_toc_allocate(context->toc,
+										  sizeof(Oid) * cmp->nleaves);
+	int			i;
+
+	for (i = 0; i < cmp->nleaves; i++)
+		leaves[i] = cmp->leaves[i].relid;
+	shm_toc_insert(context->toc, KEY_LEAVES, leaves);
+}
+
+static void
+require_leaves(const PshComparison *cmp, int nleaves, const Oid *leaves)
+{
+	bool		same = cmp->nleaves == nleaves;
+	int			i;
+
+	for (i = 0; same && i < nleaves; i++)
+		same = cmp->leaves[i].relid == leaves[i];
+	if (!same)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not finish comparing table \"%s\"",
+						cmp->job->table_name),
+				 errdetail("Its partitions have changed meanwhile."),
+				 errhint("The comparison begins again later.")));
 }
 
 static Sums *
@@ -216,10 +249,12 @@ read_together(PshComparison *cmp, List *chunks)
 	shm_toc_estimate_chunk(&context->estimator, offsetof(Work, chunks) +
 						   sizeof(Chunk) * list_length(chunks));
 	shm_toc_estimate_chunk(&context->estimator, sizeof(Sums) * cmp->nleaves);
-	shm_toc_estimate_keys(&context->estimator, 2);
+	shm_toc_estimate_chunk(&context->estimator, sizeof(Oid) * cmp->nleaves);
+	shm_toc_estimate_keys(&context->estimator, 3);
 	InitializeParallelDSM(context);
 	work = share_work(context, cmp, chunks);
 	sums = share_sums(context, cmp->nleaves);
+	share_leaves(context, cmp);
 	LaunchParallelWorkers(context);
 	psh_throttle_set(cmp->job, context->nworkers_launched + 1);
 	read_chunks(cmp, work);
@@ -274,6 +309,7 @@ psh_parallel_help(dsm_segment *seg, shm_toc *toc)
 	PshComparison *cmp = psh_compare_join(load_job(work->job_id),
 										  work->hashed);
 
+	require_leaves(cmp, work->nleaves, shm_toc_lookup(toc, KEY_LEAVES, false));
 	ereport(DEBUG1,
 			(errmsg_internal("helping to compare the tables of job %d",
 							 work->job_id)));

@@ -267,11 +267,17 @@ lead_request(PshJob *job)
 		(void) psh_ending_abort(job);
 	}
 	else if (strcmp(job->request, "finalize") == 0)
+	{
+		psh_swap_report(job);
 		(void) psh_ending_finalize(job);
+	}
 	else if (strcmp(job->request, "rollback") == 0)
+	{
+		psh_swap_report(job);
 		answer_request(job,
 					   "UPDATE partshift.job SET reverse = true, request = NULL"
 					   " WHERE job_id = $1", PSH_PHASE_REWIRE);
+	}
 	else
 	{
 		if (!psh_verify_compare(job, "full") && job->phase != PSH_PHASE_DONE)

@@ -15,7 +15,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "executor/executor.h"
@@ -31,6 +30,7 @@
 
 #include "compat.h"
 #include "pruning.h"
+#include "source.h"
 
 PG_FUNCTION_INFO_V1(partshift_pruning);
 
@@ -146,7 +146,7 @@ note_scan(List *tables, Oid relid)
 
 	if (!get_rel_relispartition(relid))
 		return;
-	touched = touched_table(tables, llast_oid(get_partition_ancestors(relid)));
+	touched = touched_table(tables, psh_source_root(relid));
 	if (touched)
 		touched->scanned = list_append_unique_oid(touched->scanned, relid);
 }

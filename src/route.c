@@ -7,8 +7,9 @@
  * each leaf; the copy and the triggers need only the number of the partition.
  * The bounds are searched by the server's own functions, on the partition
  * descriptor that the relation cache holds.  The caller keeps the parent open
- * and locked as long as the route is used; no partition comes or goes under
- * ACCESS SHARE except by DETACH CONCURRENTLY.
+ * and locked as long as the route is used.  Under ACCESS SHARE partitions may
+ * be attached, or detached concurrently: the descriptor that was read stays as
+ * it is, and one that is read later may be another.
  *
  *-------------------------------------------------------------------------
  */
@@ -59,14 +60,10 @@ key_name(Relation parent, const PshRoute *route, int i)
 					   false);
 }
 
-/*
- * Prepare to route rows that have the layout of `source` into the partitions
- * of `parent`.  Columns are matched by name.
- */
-PshRoute *
-psh_route_make(Relation parent, Relation source)
+/* Columns are matched by name. */
+static void
+find_columns(PshRoute *route, Relation parent, Relation source)
 {
-	PshRoute   *route = make(parent);
 	int			i;
 
 	for (i = 0; i < route->key->partnatts; i++)
@@ -80,7 +77,33 @@ psh_route_make(Relation parent, Relation source)
 		psh_identity_check(source, &route->column[i], 1,
 						   &route->key->parttypid[i]);
 	}
+}
+
+/*
+ * Prepare to route rows that have the layout of `source` into the partitions
+ * of `parent`.  Columns are matched by name.
+ */
+PshRoute *
+psh_route_make(Relation parent, Relation source)
+{
+	PshRoute   *route = make(parent);
+
+	find_columns(route, parent, source);
 	return route;
+}
+
+/*
+ * The same for rows of another layout, with the partitions that `route` knows:
+ * the parent may have others by now.
+ */
+PshRoute *
+psh_route_like(const PshRoute *route, Relation parent, Relation source)
+{
+	PshRoute   *result = palloc(sizeof(PshRoute));
+
+	*result = *route;
+	find_columns(result, parent, source);
+	return result;
 }
 
 /*

@@ -15,6 +15,8 @@
 typedef struct PshRoute PshRoute;
 
 extern PshRoute *psh_route_make(Relation parent, Relation source);
+extern PshRoute *psh_route_like(const PshRoute *route, Relation parent,
+								Relation source);
 extern PshRoute *psh_route_make_identity(Relation parent, List *identity);
 extern void psh_route_refresh(PshRoute *route, Relation parent);
 extern int	psh_route_find(PshRoute *route, TupleTableSlot *slot);

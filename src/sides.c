@@ -242,10 +242,12 @@ obstacle(const PshJob *job)
 {
 	if (job->phase < PSH_PHASE_REWIRE || job->status > PSH_STATUS_FAILED)
 		return psprintf("Its phase is %s.", psh_phase_name(job->phase));
-	if (job->request != NULL && strcmp(job->request, "finalize") == 0)
-		return "It is being finalized, and the legacy table no longer follows.";
 	if (job->phase == PSH_PHASE_DONE && job->reverse)
 		return "It was rolled back, and the new table no longer follows.";
+	if (job->phase == PSH_PHASE_DONE)
+		return psh_funcs_follow_obstacle(job->id);
+	if (psh_job_locks(job) && job->status != PSH_STATUS_ACTIVE)
+		return "It is not at work, and the table may have been written.";
 	if (get_rel_name(job->relid) == NULL || get_rel_name(job->shadow) == NULL)
 		return "One of them is gone.";
 	return NULL;
@@ -262,7 +264,7 @@ require_both(const PshJob *job)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot compare the tables of job %d", job->id),
 				 errdetail("%s", detail),
-				 errhint("The new table equals the old one from phase rewire until the job ends.")));
+				 errhint("The new table equals the old one from phase rewire on, as long as the old one follows.")));
 }
 
 /*

@@ -34,6 +34,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
@@ -42,6 +43,7 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
@@ -60,6 +62,20 @@ psh_source_heaps(Oid relid)
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		return list_make1_oid(relid);
 	return find_inheritance_children(relid, NoLock);
+}
+
+/*
+ * The table of which another is a partition, the topmost; itself where it is
+ * none, or is being detached: then the server knows no ancestors any more.
+ */
+Oid
+psh_source_root(Oid relid)
+{
+	List	   *ancestors = NIL;
+
+	if (get_rel_relispartition(relid))
+		ancestors = get_partition_ancestors(relid);
+	return ancestors == NIL ? relid : llast_oid(ancestors);
 }
 
 /*
@@ -145,24 +161,25 @@ psh_source_has_moved(const PshJob *job, LOCKMODE lockmode)
 }
 
 /*
- * The partitions that the source had when the job was made, as far as they
- * exist: one that was detached behind the guard's back has triggers still.
+ * The partitions that the source had when the job was made, "source_leaves",
+ * or the new table when it got the name, "new_leaves", as far as they exist: one
+ * that was detached has triggers still.
  */
 List *
-psh_source_planned(const PshJob *job)
+psh_source_planned(const PshJob *job, const char *which)
 {
-	Oid			types[1] = {INT4OID};
-	Datum		values[1] = {Int32GetDatum(job->id)};
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2] = {Int32GetDatum(job->id), CStringGetTextDatum(which)};
 	List	   *partitions = NIL;
 	int			n;
 	int			i;
 
 	n = (int) psh_sql(SPI_OK_SELECT,
 					  "SELECT c.oid FROM partshift.job AS j,"
-					  " jsonb_array_elements_text(j.plan -> 'source_leaves') AS l (leaf)"
+					  " jsonb_array_elements_text(j.plan -> $2) AS l (leaf)"
 					  " JOIN pg_class AS c ON c.oid = l.leaf::oid"
 					  " WHERE j.job_id = $1 AND c.relkind = 'r' ORDER BY c.oid",
-					  1, types, values, NULL);
+					  2, types, values, NULL);
 	for (i = 0; i < n; i++)
 	{
 		bool		isnull;

@@ -14,9 +14,10 @@
 #include "job.h"
 
 extern List *psh_source_heaps(Oid relid);
+extern Oid	psh_source_root(Oid relid);
 extern List *psh_source_lock(Oid relid, LOCKMODE lockmode);
 extern int64 psh_source_blocks(Oid relid);
 extern bool psh_source_has_moved(const PshJob *job, LOCKMODE lockmode);
-extern List *psh_source_planned(const PshJob *job);
+extern List *psh_source_planned(const PshJob *job, const char *which);
 
 #endif							/* PARTSHIFT_SOURCE_H */

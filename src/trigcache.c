@@ -35,13 +35,13 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/partition.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "capture.h"
+#include "source.h"
 #include "trigcache.h"
 
 typedef struct Kept
@@ -151,9 +151,7 @@ make(const Trigger *trigger, Relation rel, bool reverse)
 	cache->generation = generation;
 	cache->trigger = trigger->tgoid;
 	cache->context = context;
-	cache->root = RelationGetRelid(rel);
-	if (rel->rd_rel->relispartition)
-		cache->root = llast_oid(get_partition_ancestors(cache->root));
+	cache->root = psh_source_root(RelationGetRelid(rel));
 	cache->at_home = !reverse || psh_trigger_at_home(trigger, cache->root);
 	if (cache->at_home)
 		psh_trigger_check(trigger, reverse);

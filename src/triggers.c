@@ -248,8 +248,9 @@ psh_triggers_drop(Oid relid, const PshJob *job)
 	ListCell   *cell;
 
 	drop_from(relid, job);
-	if (relid == job->relid)
-		leaves = list_union_oid(leaves, psh_source_planned(job));
+	leaves = list_union_oid(leaves,
+							psh_source_planned(job, relid == job->relid ?
+											   "source_leaves" : "new_leaves"));
 	foreach(cell, leaves)
 		if (lfirst_oid(cell) != relid)
 			drop_from(lfirst_oid(cell), job);

@@ -243,12 +243,14 @@ record_pid(void)
 }
 
 /*
- * Whether an error is one that may be gone at the next try.
+ * Whether an error is one that may be gone at the next try.  An order to shut
+ * down was a parallel worker's: our own would not have come as an error.
  */
 bool
 psh_worker_may_retry(const ErrorData *error)
 {
 	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||
 		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
 		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }

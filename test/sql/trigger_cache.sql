@@ -98,3 +98,17 @@ SELECT partshift.finalize(:job);
 CALL probe.finish(:job);
 SELECT probe.state(:job);
 DROP TABLE goods;
+-- What comparing keys of the owner's types keeps does not outlive the row.
+CREATE TYPE pair AS (a integer, b integer);
+CREATE TABLE pairs (k pair, id integer, v integer, PRIMARY KEY (k, id));
+INSERT INTO pairs SELECT ROW(g, g)::pair, g, 0 FROM generate_series(1, 2000) g;
+SELECT partshift.convert('pairs', 'hash', 'id', partitions => 2, legacy_name => 'pairs_old') AS job \gset
+CALL probe.finish(:job);
+UPDATE pairs SET v = 1;
+SELECT sum(used_bytes) AS used FROM pg_backend_memory_contexts WHERE name = 'partshift trigger' \gset
+UPDATE pairs SET v = 2;
+SELECT sum(used_bytes) - :used < 20000 AS kept_little FROM pg_backend_memory_contexts WHERE name = 'partshift trigger';
+SELECT partshift.finalize(:job);
+CALL probe.finish(:job);
+DROP TABLE pairs, pairs_old;
+DROP TYPE pair;
