@@ -49,6 +49,7 @@ OBJS = \
 	src/route.o \
 	src/rowhash.o \
 	src/sequences.o \
+	src/scan.o \
 	src/settle.o \
 	src/sides.o \
 	src/snapshots.o \

@@ -275,8 +275,9 @@ AS $$
 	)
 	SELECT 'critical', 'failed job', j.name, 'job ' || j.job_id,
 		format('%s: %s', j.error_sqlstate, j.error_message),
-		format('SELECT partshift.resume(%1$s) -- or partshift.%2$s(%1$s)', j.job_id,
-			   CASE WHEN j.phase = 'done' THEN 'finalize' ELSE 'abort' END)
+		format('SELECT partshift.resume(%s)', j.job_id)
+			|| CASE WHEN j.phase <> 'done' THEN format(' -- or partshift.abort(%s)', j.job_id)
+				WHEN NOT j.reverse THEN format(' -- or partshift.finalize(%s)', j.job_id) ELSE '' END
 	FROM j WHERE j.status = 'failed'
 	UNION ALL
 	SELECT 'warning', 'stuck job', j.name, 'job ' || j.job_id,

@@ -55,27 +55,11 @@ typedef struct PshComparison
 	TimestampTz next_look;		/* when to look who waits for us */
 } PshComparison;
 
-/* A row that a pass comes by. */
-typedef struct PshCompareRow
-{
-	PshSide		side;
-	PshCompareLeaf *leaf;
-	Oid			relid;			/* the table that it is in */
-	TupleTableSlot *slot;
-	PshRowHash *contents;
-	PshRowHash *identity;
-} PshCompareRow;
-
-typedef void (*PshCompareAction) (PshCompareRow *row, void *arg);
-
 extern PshComparison *psh_compare_begin(const PshJob *job, bool hashed);
-extern void psh_compare_pass(PshComparison *cmp, bool listed_only,
-							 PshCompareAction action, void *arg);
 extern void psh_compare_sums(PshComparison *cmp);
 extern void psh_compare_end(PshComparison *cmp);
 
 extern PshComparison *psh_compare_join(const PshJob *job, bool hashed);
-extern List *psh_compare_tables(const PshCompareLeaf *leaf);
 extern void psh_compare_blocks(PshComparison *cmp, Relation heap,
 							   PshCompareLeaf *leaf, BlockNumber first,
 							   BlockNumber nblocks);

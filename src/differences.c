@@ -26,6 +26,7 @@
 #include "utils/rel.h"
 
 #include "differences.h"
+#include "scan.h"
 #include "sql.h"
 
 #define MAX_LEAVES 64			/* look for rows of so many leaves */
@@ -222,7 +223,7 @@ psh_differences_find(PshComparison *cmp)
 	search.buckets.per_leaf = BUCKETS / nleaves;
 	search.buckets.sum = palloc0(sizeof(uint64) * BUCKETS);
 	search.buckets.chosen = palloc0(sizeof(bool) * BUCKETS);
-	psh_compare_pass(cmp, true, fill_bucket, &search);
+	psh_scan_pass(cmp, true, fill_bucket, &search);
 	for (i = 0; i < cmp->nleaves; i++)
 		if (cmp->leaves[i].list_no >= 0)
 			choose_buckets(&search.buckets, &cmp->leaves[i], nleaves);
@@ -233,7 +234,7 @@ psh_differences_find(PshComparison *cmp)
 	control.hcxt = CurrentMemoryContext;
 	search.candidates = hash_create("partshift differing rows", 1024, &control,
 									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	psh_compare_pass(cmp, true, keep_candidate, &search);
+	psh_scan_pass(cmp, true, keep_candidate, &search);
 
 	hash_seq_init(&seq, search.candidates);
 	while ((candidate = hash_seq_search(&seq)) != NULL)

@@ -92,7 +92,11 @@ psh_ending_finalize(PshJob *job)
 	locked = psh_job_lock(job->id);
 	require_phase(locked, true, "finalize");
 	if (get_rel_name(locked->shadow) != NULL)
+	{
+		/* The new table is in use: one timeout for all of its partitions. */
+		(void) psh_source_lock(locked->shadow, AccessExclusiveLock);
 		psh_triggers_drop(locked->shadow, locked);
+	}
 	psh_txn_commit();
 
 	psh_txn_begin("finalize");

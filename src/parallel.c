@@ -35,6 +35,7 @@
 #include "utils/snapmgr.h"
 
 #include "parallel.h"
+#include "scan.h"
 #include "throttle.h"
 
 #define KEY_WORK 1
@@ -112,7 +113,7 @@ make_chunks(PshComparison *cmp)
 	{
 		if (!OidIsValid(cmp->leaves[i].relid))
 			continue;
-		foreach(lc, psh_compare_tables(&cmp->leaves[i]))
+		foreach(lc, psh_scan_tables(&cmp->leaves[i]))
 			chunks = add_heap(chunks, lfirst_oid(lc), i);
 	}
 	return chunks;

@@ -47,3 +47,47 @@ SELECT partshift.finalize(:job);
 CALL probe.finish(:job);
 SELECT verified_by FROM partshift.backups WHERE backup = 'public.t_old' ORDER BY kept_at DESC LIMIT 1;
 DROP TABLE t, t_old;
+-- What was carried is reported also when somebody was in the way of it.
+CREATE TABLE t (id integer PRIMARY KEY, v text);
+:convert, swap => 'manual', verify => 'none') AS job \gset
+CALL probe.finish(:job);
+BEGIN;
+LOCK TABLE partshift.carried_object IN SHARE ROW EXCLUSIVE MODE;
+PREPARE TRANSACTION 'in the way of the report';
+SELECT partshift.swap(:job);
+CALL probe.await(format('phase = ''done'' FROM partshift.job WHERE job_id = %s', :job));
+SELECT partshift.finalize(:job);
+CALL probe.await(format('lock_tries > 1 OR status = ''finalized'' FROM partshift.job WHERE job_id = %s', :job));
+COMMIT PREPARED 'in the way of the report';
+CALL probe.finish(:job);
+SELECT probe.state(:job), (SELECT count(*) > 0 FROM partshift.carried(:job));
+DROP TABLE t, t_old;
+-- A count that a rollback made is no comparison.
+CREATE TABLE t (id integer PRIMARY KEY, v text);
+:convert, verify => 'none') AS job \gset
+CALL probe.finish(:job);
+CREATE INDEX t_v ON t (v);
+SELECT partshift.rollback(:job);
+CALL probe.await(format('status = ''failed'' FROM partshift.job WHERE job_id = %s', :job));
+SELECT partshift.abort(:job);
+CALL probe.finish(:job);
+SELECT probe.state(:job), (SELECT min(mode) FROM partshift.verification WHERE job_id = :job);
+SELECT partshift.finalize(:job);
+CALL probe.finish(:job);
+SELECT verified_by IS NULL FROM partshift.backups WHERE backup = 'public.t_old' ORDER BY kept_at DESC LIMIT 1;
+DROP TABLE t, t_old;
+-- A comparison that is ordered when the keeper of the table is lost does not hinder that it is copied again.
+CREATE TABLE t (id integer PRIMARY KEY, v text);
+INSERT INTO t SELECT g, 'v' FROM generate_series(1, 299) g;
+:convert, lock_writes => true, swap => 'manual') AS job \gset
+CALL probe.finish(:job);
+SELECT shadow FROM partshift.job WHERE job_id = :job \gset
+BEGIN;
+SELECT partshift.verify(:job);
+SELECT pg_terminate_backend(keeper_pid) FROM partshift.job WHERE job_id = :job;
+COMMIT;
+CALL probe.await(format('status = ''failed'' OR phase = ''ready'' AND request IS NULL AND shadow <> %s FROM partshift.job WHERE job_id = %s', :shadow, :job));
+SELECT probe.state(:job);
+SELECT partshift.abort(:job);
+CALL probe.finish(:job);
+DROP TABLE t;

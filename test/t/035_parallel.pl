@@ -54,6 +54,14 @@ is(compare($job), 0, 'no worker helps where there is none to be had');
 is(sums($job), '20000|20000|t|4', 'the leader reads everything');
 query('ALTER SYSTEM RESET max_parallel_workers; SELECT pg_reload_conf()');
 
+# One that is ended before it is done does not fail the job.
+query("SELECT partshift.alter_job($job, cost_delay => 20, cost_limit => 1); SELECT partshift.verify($job)");
+await($node, q{SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE backend_type = 'parallel worker'});
+query("SELECT partshift.alter_job($job, cost_delay => 0)");
+await($node, "SELECT request IS NULL OR status = 'failed' FROM partshift.job WHERE job_id = $job");
+like(job_state($node, $job), qr/ready, active/, 'a worker that is ended fails nobody');
+is(sums($job), '20000|20000|t|4', 'it is all read again');
+
 my ($leaf) = split /\n/, query("SELECT inhrelid::regclass FROM pg_inherits, partshift.job
 	WHERE job_id = $job AND inhparent = shadow ORDER BY 1 DESC");
 query("SET session_replication_role = replica; UPDATE $leaf SET note = 'y' || substr(note, 2)
